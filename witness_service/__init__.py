@@ -1,0 +1,1 @@
+"""The witness service: gRPC, the sign path, policy, commands, operations."""

@@ -1,0 +1,3 @@
+from witness_service.cli import main
+
+main()

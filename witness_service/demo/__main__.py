@@ -1,0 +1,3 @@
+from witness_service.demo.main_job import main
+
+raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Generated from proto/witness_service/v1 by script/generate."""
