@@ -164,9 +164,7 @@ class SignerPool:
         deadline = self._loop.time() + timeout
         usable = [key for cka_id, key in self._life.keys.items() if cka_id not in self._life.refused]
         if not usable:
-            raise HsmError(
-                Fault.CONFIGURATION, "expected a loaded key to make a test signature with, got none"
-            )
+            raise HsmError(Fault.CONFIGURATION, "expected a loaded key to make a test signature with, got none")
         for supervisor in self._supervisors:
             if supervisor.process is None:
                 raise supervisor.why_not.again()
@@ -196,9 +194,7 @@ class SignerPool:
         if refused is not None:
             return refused
         if cka_id not in self._life.keys:
-            return HsmError(
-                Fault.CONFIGURATION, f"CKA_ID {cka_id.hex()}: expected a loaded key; load it first"
-            )
+            return HsmError(Fault.CONFIGURATION, f"CKA_ID {cka_id.hex()}: expected a loaded key; load it first")
         if len(message) > MAX_MESSAGE:
             return HsmError(
                 Fault.CONFIGURATION, f"expected a message of at most {MAX_MESSAGE} bytes, got {len(message)}"

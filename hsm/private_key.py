@@ -179,9 +179,7 @@ def _signing(private: PrivateKey, ref: KeyRef) -> Sign:
     if ref.algorithm is Algorithm.ED25519:
         return lambda message: sign(message, mechanism=Mechanism.EDDSA, buffer_size=SIGNATURE_LENGTH)
     # The digest is made here: CKM_ECDSA_SHA256 is not everywhere, and CKM_ECDSA cuts longer input silently.
-    return lambda message: sign(
-        sha256(message).digest(), mechanism=Mechanism.ECDSA, buffer_size=SIGNATURE_LENGTH
-    )
+    return lambda message: sign(sha256(message).digest(), mechanism=Mechanism.ECDSA, buffer_size=SIGNATURE_LENGTH)
 
 
 def _refused(cka_id: bytes, why: str) -> HsmError:

@@ -125,9 +125,7 @@ def _pin_lock(path: str) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise HsmError(
-            Fault.CONFIGURATION, f"expected a readable PIN file at {path}, got: {error.strerror}"
-        ) from None
+        raise HsmError(Fault.CONFIGURATION, f"expected a readable PIN file at {path}, got: {error.strerror}") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
@@ -139,9 +137,7 @@ def _pin_lock(path: str) -> Iterator[int]:
 
 def _read_pin(descriptor: int, path: str) -> str:
     if os.fstat(descriptor).st_mode & 0o007:
-        raise HsmError(
-            Fault.CONFIGURATION, f"expected {path} to be closed to other users; set its mode to 0600"
-        )
+        raise HsmError(Fault.CONFIGURATION, f"expected {path} to be closed to other users; set its mode to 0600")
     raw = os.pread(descriptor, 4096, 0)
     try:
         pin = raw.decode().removesuffix("\n")
@@ -164,9 +160,7 @@ def _find_token(ref: TokenRef) -> Token:
     if len(matching) == 1:
         return matching[0]
     if not labelled:
-        raise HsmError(
-            Fault.DEVICE, f"expected a token labelled {ref.label!r}, got {len(tokens)} other tokens"
-        )
+        raise HsmError(Fault.DEVICE, f"expected a token labelled {ref.label!r}, got {len(tokens)} other tokens")
     found = ", ".join(_info(token).serial for token in labelled)
     raise HsmError(
         Fault.CONFIGURATION,

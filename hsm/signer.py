@@ -49,9 +49,7 @@ class Signer:
 
     def load(self, ref: KeyRef) -> Mapping[str, str]:
         """Find a key anew, check it, keep how to sign with it; returns its attributes, raises HsmError."""
-        sign, attributes = self._mending(
-            lambda: find(self._sessions.working, ref), f"load CKA_ID {ref.cka_id.hex()}"
-        )
+        sign, attributes = self._mending(lambda: find(self._sessions.working, ref), f"load CKA_ID {ref.cka_id.hex()}")
         self._keys[ref.cka_id] = ref
         self._signs[ref.cka_id] = sign
         return attributes
@@ -75,9 +73,7 @@ class Signer:
         doing = f"sign with CKA_ID {cka_id.hex()}"
         signature = self._mending(lambda: self._signing(cka_id)(message), doing)
         if len(signature) != SIGNATURE_LENGTH:
-            raise HsmError(
-                Fault.WRONG_RESULT, f"{doing}: expected {SIGNATURE_LENGTH} bytes, got {len(signature)}"
-            )
+            raise HsmError(Fault.WRONG_RESULT, f"{doing}: expected {SIGNATURE_LENGTH} bytes, got {len(signature)}")
         return signature
 
     def close(self) -> None:
@@ -90,9 +86,7 @@ class Signer:
         if sign is None:
             ref = self._keys.get(cka_id)
             if ref is None:
-                raise HsmError(
-                    Fault.CONFIGURATION, f"CKA_ID {cka_id.hex()}: expected a loaded key; load it first"
-                )
+                raise HsmError(Fault.CONFIGURATION, f"CKA_ID {cka_id.hex()}: expected a loaded key; load it first")
             sign = self._signs[cka_id] = find(self._sessions.working, ref)[0]
         return sign
 

@@ -61,9 +61,7 @@ def create_token(folder: Path, label: str) -> TokenRef:
     if not 0 < len(label.encode()) <= _LABEL_LIMIT or label != label.strip():
         raise HsmError(Fault.CONFIGURATION, f"expected a label of 1 to {_LABEL_LIMIT} bytes, got {label!r}")
     if re.search(r"[#=\n\r]", str(folder)):
-        raise HsmError(
-            Fault.CONFIGURATION, f"expected a folder that softhsm2.conf can name, got {str(folder)!r}"
-        )
+        raise HsmError(Fault.CONFIGURATION, f"expected a folder that softhsm2.conf can name, got {str(folder)!r}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / "pin").exists():
         raise FileExistsError(f"expected no token in {folder}, got one; remove the folder or use another")
@@ -103,7 +101,5 @@ def _initialise(module: str, folder: Path, label: str) -> str:
     )
     if finished.returncode != 0:
         last = finished.stderr.strip().rpartition("\n")[2]
-        raise HsmError(
-            Fault.CONFIGURATION, f"expected SoftHSM to initialise a token in {folder}, got: {last}"
-        )
+        raise HsmError(Fault.CONFIGURATION, f"expected SoftHSM to initialise a token in {folder}, got: {last}")
     return finished.stdout.strip()

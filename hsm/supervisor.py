@@ -111,9 +111,7 @@ class Supervisor:
             self._note(error)
         except Exception as error:
             # Whatever it is, the place in the pool must not stay empty for it.
-            self._note(
-                HsmError(Fault.CRASH, f"a signer process could not be started: {type(error).__name__}")
-            )
+            self._note(HsmError(Fault.CRASH, f"a signer process could not be started: {type(error).__name__}"))
         finally:
             self._process = None
             self._life.notify()

@@ -23,3 +23,13 @@ def configure(stream: TextIO = sys.stderr) -> None:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+    # psycopg's pool writes libpq's messages, which tell where the database is; the store says the same without that.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+    logging.basicConfig(handlers=[_Library()], level=logging.WARNING, force=True)
+
+
+class _Library(logging.Handler):
+    """Hands on what libraries log, which they would write to standard error as text of any number of lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)

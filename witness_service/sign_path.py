@@ -88,6 +88,7 @@ class SignPath:
 
     async def start(self) -> int:
         """Complete every claim a predecessor left, with the same bytes, then accept work; returns how many."""
+        await self._store.settle()
         completed = await self._complete_claims()
         loops = (self._claim_loop(), self._seal_loop(), self._resume_loop())
         self._loops = [asyncio.create_task(loop) for loop in loops]

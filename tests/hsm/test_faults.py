@@ -75,9 +75,7 @@ async def test_case_16_stopped_signer(token: TokenRef, open_pool: OpenPool) -> N
 
 
 @pytest.mark.parametrize("function", ["C_SignInit", "C_Sign"])
-async def test_case_16_hang_in_the_module(
-    function: str, faulty_token: FaultyToken, open_pool: OpenPool
-) -> None:
+async def test_case_16_hang_in_the_module(function: str, faulty_token: FaultyToken, open_pool: OpenPool) -> None:
     """The caller has its answer at its own deadline; a replay is signed by the next process."""
     pool = await open_pool(faulty_token.ref)
     key = await new_key(pool)
@@ -102,9 +100,7 @@ async def test_case_16_hang_while_starting(function: str, faulty_token: FaultyTo
     assert signer_pids() == []
 
 
-async def test_a_slow_token_is_not_taken_for_a_hung_one(
-    faulty_token: FaultyToken, open_pool: OpenPool
-) -> None:
+async def test_a_slow_token_is_not_taken_for_a_hung_one(faulty_token: FaultyToken, open_pool: OpenPool) -> None:
     """A batch that takes far longer than the limit for a hang is signed to its end, piece by piece."""
     pool = await open_pool(faulty_token.ref)
     key = await new_key(pool)
@@ -130,9 +126,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("hung", [False, True])
 async def test_signers_end_with_their_parent(hung: bool, token: TokenRef, softhsm_folder: Path) -> None:
     """A parent that is killed closes nothing; its signers notice, even one that hangs at that moment."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, softhsm_folder, token.label], stdout=subprocess.PIPE
-    )
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, softhsm_folder, token.label], stdout=subprocess.PIPE)
     with parent:
         assert parent.stdout is not None
         assert await asyncio.to_thread(parent.stdout.readline) == b"ready\n"
@@ -151,9 +145,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-async def test_signals_meant_for_the_service_do_not_end_a_signer(
-    token: TokenRef, open_pool: OpenPool
-) -> None:
+async def test_signals_meant_for_the_service_do_not_end_a_signer(token: TokenRef, open_pool: OpenPool) -> None:
     """Ctrl-C and a stop of the whole unit reach every process; the signers serve until the pool is closed."""
     pool = await open_pool(token)
     key = await new_key(pool)
@@ -168,9 +160,7 @@ async def test_signals_meant_for_the_service_do_not_end_a_signer(
 
 
 @pytest.mark.parametrize("function", ["C_SignInit", "C_Sign"])
-async def test_case_11_12_session_or_login_lost(
-    function: str, faulty_token: FaultyToken, open_pool: OpenPool
-) -> None:
+async def test_case_11_12_session_or_login_lost(function: str, faulty_token: FaultyToken, open_pool: OpenPool) -> None:
     """Signed after one silent retry, in a new session, by the same process; at most one login."""
     pool = await open_pool(faulty_token.ref)
     key = await new_key(pool)
@@ -186,9 +176,7 @@ async def test_case_11_12_session_or_login_lost(
     assert signer_pids() == pids
 
 
-async def test_a_session_that_stays_broken_costs_the_process(
-    faulty_token: FaultyToken, open_pool: OpenPool
-) -> None:
+async def test_a_session_that_stays_broken_costs_the_process(faulty_token: FaultyToken, open_pool: OpenPool) -> None:
     """One retry, not more; then a new process, which serves once the cause is gone."""
     pool = await open_pool(faulty_token.ref)
     key = await new_key(pool)
@@ -268,9 +256,7 @@ async def test_a_token_that_hides_its_keys_is_not_a_token_without_keys(
     assert faults(await pool.sign([(key.cka_id, b"m") for key in keys], timeout=10)) == {None}
 
 
-async def test_case_14_token_gone_for_a_while(
-    token: TokenRef, open_pool: OpenPool, softhsm_folder: Path
-) -> None:
+async def test_case_14_token_gone_for_a_while(token: TokenRef, open_pool: OpenPool, softhsm_folder: Path) -> None:
     """The token is not there when a signer starts; it is looked for until it is."""
     pool = await open_pool(token)
     key = await new_key(pool)
@@ -289,9 +275,7 @@ async def test_case_14_token_gone_for_a_while(
 # -- wrong keys, wrong results, wrong tokens --------------------------------------------------------------
 
 
-async def test_case_18_a_self_test_that_does_not_verify(
-    faulty_token: FaultyToken, open_pool: OpenPool
-) -> None:
+async def test_case_18_a_self_test_that_does_not_verify(faulty_token: FaultyToken, open_pool: OpenPool) -> None:
     """A key that was loaded and now signs wrongly is refused at the next load; mended, it is taken again."""
     pool = await open_pool(faulty_token.ref)
     key = await new_key(pool)
@@ -357,9 +341,7 @@ async def test_missing_token(token: TokenRef) -> None:
 async def test_wrong_serial(faulty_token: FaultyToken) -> None:
     """Another token with the same label is not logged in to."""
     with pytest.raises(HsmError, match="with serial 00ff00ff") as caught:
-        await SignerPool.open(
-            dataclasses.replace(faulty_token.ref, serial="00ff00ff"), processes=2, limits=LIMITS
-        )
+        await SignerPool.open(dataclasses.replace(faulty_token.ref, serial="00ff00ff"), processes=2, limits=LIMITS)
     assert caught.value.fault is Fault.CONFIGURATION
     assert faulty_token.calls("C_Login") == 0
 

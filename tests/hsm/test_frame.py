@@ -25,9 +25,7 @@ frames = st.tuples(
 
 
 @given(sent=st.lists(frames, max_size=5), cut=st.integers(min_value=1, max_value=400))
-def test_frames_arrive_whole_however_the_stream_is_cut(
-    sent: list[tuple[int, Kind, list[bytes]]], cut: int
-) -> None:
+def test_frames_arrive_whole_however_the_stream_is_cut(sent: list[tuple[int, Kind, list[bytes]]], cut: int) -> None:
     """Both readers give back what was encoded, empty fields and bodies included."""
     stream = b"".join(encode(*frame) for frame in sent)
     buffer = FrameBuffer()
@@ -38,9 +36,7 @@ def test_frames_arrive_whole_however_the_stream_is_cut(
 
 
 @given(frame=frames, data=st.data())
-def test_a_stream_that_ends_inside_a_frame_is_an_end(
-    frame: tuple[int, Kind, list[bytes]], data: st.DataObject
-) -> None:
+def test_a_stream_that_ends_inside_a_frame_is_an_end(frame: tuple[int, Kind, list[bytes]], data: st.DataObject) -> None:
     """Half a frame is never given out: the other side has died in the middle of it."""
     whole = encode(*frame)
     part = whole[: data.draw(st.integers(min_value=0, max_value=len(whole) - 1))]

@@ -63,9 +63,7 @@ def made_elsewhere(on_token: Callable[..., str], *attributes: str) -> list[KeyRe
     ]
 
 
-async def test_case_20_other_attributes(
-    token: TokenRef, open_pool: OpenPool, on_token: Callable[..., str]
-) -> None:
+async def test_case_20_other_attributes(token: TokenRef, open_pool: OpenPool, on_token: Callable[..., str]) -> None:
     """A key that could have left the token, or can do more or less than sign, is refused, and it says why."""
     expected = {
         "EXTRACTABLE True": "extractable false, got true",

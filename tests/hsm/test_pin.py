@@ -70,9 +70,7 @@ async def test_case_19_locked_and_expired(code: int, faulty_token: FaultyToken) 
     assert faulty_token.calls("C_Login") == 1
 
 
-async def test_case_19_pin_wrong_later(
-    faulty_token: FaultyToken, token: TokenRef, open_pool: OpenPool
-) -> None:
+async def test_case_19_pin_wrong_later(faulty_token: FaultyToken, token: TokenRef, open_pool: OpenPool) -> None:
     """Two signers die after the PIN was changed: one attempt, no more starts; the third serves on."""
     pool = await open_pool(faulty_token.ref, 3)
     key = await new_key(pool)

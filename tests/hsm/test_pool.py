@@ -36,9 +36,7 @@ MECHANISM = {
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-async def test_a_key_is_generated_loaded_and_signs(
-    algorithm: Algorithm, token: TokenRef, open_pool: OpenPool
-) -> None:
+async def test_a_key_is_generated_loaded_and_signs(algorithm: Algorithm, token: TokenRef, open_pool: OpenPool) -> None:
     """Both algorithms, two processes, messages of 0 to 70,000 bytes; cryptography accepts all signatures."""
     pool = await open_pool(token, 2)
     generated = await pool.generate(algorithm, "test key")
@@ -99,9 +97,7 @@ async def test_many_callers_get_their_own_signatures(token: TokenRef, open_pool:
             check(key, message, signature)
 
 
-async def test_a_message_beyond_the_deadline_is_not_signed(
-    faulty_token: FaultyToken, open_pool: OpenPool
-) -> None:
+async def test_a_message_beyond_the_deadline_is_not_signed(faulty_token: FaultyToken, open_pool: OpenPool) -> None:
     """What was signed in time is returned, the rest is HANG and costs the token nothing; nobody is killed."""
     pool = await open_pool(faulty_token.ref)
     key = await new_key(pool)

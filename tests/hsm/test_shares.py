@@ -12,9 +12,7 @@ from hsm.shares import shares
     outstanding=st.lists(st.integers(min_value=0, max_value=40), min_size=1, max_size=5),
     fill=st.integers(min_value=1, max_value=16),
 )
-def test_nothing_is_lost_and_no_process_is_woken_too_early(
-    count: int, outstanding: list[int], fill: int
-) -> None:
+def test_nothing_is_lost_and_no_process_is_woken_too_early(count: int, outstanding: list[int], fill: int) -> None:
     """The shares add up; an idle process gets work only when every working one is filled."""
     given_ = shares(count, outstanding, fill)
     assert sum(given_) == count

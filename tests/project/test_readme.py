@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from witness_service.exit_codes import MEANINGS
 from witness_service.config import load
+from witness_service.exit_codes import MEANINGS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -38,9 +38,7 @@ def test_every_command_shown_exists_with_its_options(line: str) -> None:
     command = [word for word in words[1:3] if re.fullmatch("[a-z]+", word)] if words[0] == "witness" else []
     if command and command[0] not in ("keys",):
         command = command[:1]
-    run = subprocess.run(
-        [sys.executable, "-m", module, *command, "--help"], capture_output=True, text=True, timeout=60
-    )
+    run = subprocess.run([sys.executable, "-m", module, *command, "--help"], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     for option in (word for word in words if word.startswith("--")):
         assert option in run.stdout, f"{option} is not an option of {words[0]} {' '.join(command)}"

@@ -78,9 +78,7 @@ def test_generated_code_fits_the_installed_runtime() -> None:
     """The generated code was written for the pinned grpcio, and for no newer protobuf than the pinned one."""
     assert generated
     text = "\n".join(file.read_text() for file in generated)
-    assert set(re.findall(r"^GRPC_GENERATED_VERSION = '(.+)'", text, re.M)) == {
-        str(pins("service")["grpcio"])
-    }
+    assert set(re.findall(r"^GRPC_GENERATED_VERSION = '(.+)'", text, re.M)) == {str(pins("service")["grpcio"])}
     protobuf = {Version(found) for found in re.findall(r"^# Protobuf Python Version: (.+)$", text, re.M)}
     assert protobuf
     assert max(protobuf) <= pins("service")["protobuf"]

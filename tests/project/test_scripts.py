@@ -83,9 +83,7 @@ def test_only_missing_packages_are_installed(machine: Path, tmp_path: Path) -> N
     assert "still missing after installation: softhsm2" in done.stderr
 
 
-@pytest.mark.skipif(
-    not os.environ.get("WITNESS_TEST_INSTALLED"), reason="script/test has run script/bootstrap"
-)
+@pytest.mark.skipif(not os.environ.get("WITNESS_TEST_INSTALLED"), reason="script/test has run script/bootstrap")
 def test_a_second_run_has_nothing_to_do() -> None:
     """Run again on a checkout that is ready, script/bootstrap changes nothing and says nothing."""
     done = run(ROOT / "script" / "bootstrap", "--dev")

@@ -61,16 +61,28 @@ def test_secrets_show_in_no_representation(file: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[str], str], str]] = {
-    "unknown key of service": (replaced(r"\[service\]", f'[service]\nlistne = "{SECRET}"'), "service.listne: unknown key"),
-    "unknown key of database": (replaced(r"\[database\]", f'[database]\npassword = "{SECRET}"'), "database.password: unknown"),
-    "unknown key of a token": (replaced(r"\[\[tokens\]\]", f'[[tokens]]\npin = "{SECRET}"'), "tokens.0.pin: unknown key"),
+    "unknown key of service": (
+        replaced(r"\[service\]", f'[service]\nlistne = "{SECRET}"'),
+        "service.listne: unknown key",
+    ),
+    "unknown key of database": (
+        replaced(r"\[database\]", f'[database]\npassword = "{SECRET}"'),
+        "database.password: unknown",
+    ),
+    "unknown key of a token": (
+        replaced(r"\[\[tokens\]\]", f'[[tokens]]\npin = "{SECRET}"'),
+        "tokens.0.pin: unknown key",
+    ),
     "unknown key of limits": (added("[limits]\nevents = 1\n"), "limits.events: unknown key"),
     "unknown key of streams": (added('[[streams]]\nname = "x"\n'), "streams.0.name: unknown key"),
     "unknown section": (added(f'[metrics]\nx = "{SECRET}"\n'), "metrics: unknown key"),
     "two mistakes": (added("[metrics]\n[tracing]\n"), "metrics: unknown key; tracing: unknown key"),
     "no database": (replaced(r"(?s)\[database\].*?\n\n", ""), "database: field required"),
     "no token": (replaced(r"(?s)\[\[tokens\]\].*", ""), "tokens: field required"),
-    "an empty list of tokens": (lambda text: "tokens = []\n" + text.partition("[[tokens]]")[0], "tokens: list should have"),
+    "an empty list of tokens": (
+        lambda text: "tokens = []\n" + text.partition("[[tokens]]")[0],
+        "tokens: list should have",
+    ),
     "an empty serial": (replaced('"0123456789abcdef"', '""'), "tokens.0.serial: "),
     "no registry id": (replaced("registry_id.*", ""), "service.registry_id: field required"),
     "a short registry id": (replaced("ab" * 32, "ab" * 31), "service.registry_id: "),
@@ -93,7 +105,16 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
             replaced(r"\[service\]", f'[service]\nlisten = "{listen}"'),
             "service.listen: expected HOST:PORT with a port from 0 to 65535",
         )
-        for listen in ("", "nonsense", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http", ":0")
+        for listen in (
+            "",
+            "nonsense",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "127.0.0.1:65536",
+            "127.0.0.1:-1",
+            "127.0.0.1:http",
+            ":0",
+        )
     },
 }
 

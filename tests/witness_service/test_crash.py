@@ -15,7 +15,6 @@ from tests.fix_service import DevService, ServeService, until
 from tests.witness_service.chain import Chain
 from tests.witness_service.judging import check_log, check_stored, codes, stored
 from witness_service.event import Attested, Event
-from witness_service.refusal import Refused
 from witness_service.v1 import witness_pb2, witness_pb2_grpc
 from witness_service.wire.answers import attested, event_message
 from witness_service.wire.client import WitnessClient

@@ -95,9 +95,7 @@ def test_evidence_for_a_range(dev_service: DevService, client: WitnessClient) ->
     ("stream", "first", "last", "field"),
     [("", 0, None, "stream"), ("x", 2**63, None, "first_sequence"), ("x", 0, 2**64 - 1, "last_sequence")],
 )
-def test_a_range_that_cannot_be(
-    client: WitnessClient, stream: str, first: int, last: int | None, field: str
-) -> None:
+def test_a_range_that_cannot_be(client: WitnessClient, stream: str, first: int, last: int | None, field: str) -> None:
     """The field is named."""
     with pytest.raises(Refused) as caught:
         list(client.list_proofs(stream, first, last))

@@ -358,7 +358,9 @@ def test_case_39_a_stream_waits_for_room(service: ServeService, fault_module: Pa
     token.order("C_Sign", "sleep", 1)
     chain = Chain()
     with WitnessClient(service.address) as client:
-        outcomes = [one for batch in client.sign_stream(batches(chain.events(0, 2000), 100), window=20) for one in batch]
+        outcomes = [
+            one for batch in client.sign_stream(batches(chain.events(0, 2000), 100), window=20) for one in batch
+        ]
     assert all(isinstance(outcome, tuple) for outcome in outcomes)
     assert len(outcomes) == 2000
 

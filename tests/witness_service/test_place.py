@@ -93,7 +93,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("rule", "last", "sequence", "previous", "reason"), CASES)
-def test_continuing_a_stream(rule: str, last: int | None, sequence: int, previous: int | str | None, reason: str) -> None:
+def test_continuing_a_stream(
+    rule: str, last: int | None, sequence: int, previous: int | str | None, reason: str
+) -> None:
     """The table of DESIGN section 4: the next sequence, and the link that the stream's rule asks for."""
     link = CHAIN.hash(previous) if isinstance(previous, int) else previous
     event = replace(CHAIN.event(sequence), previous_event_hash=link)
@@ -113,9 +115,9 @@ def test_continuing_a_stream(rule: str, last: int | None, sequence: int, previou
         assert caught.value.metadata["head_hash"] == CHAIN.hash(last)
 
 
-def decided(events: list[Event], last: int | None, existing: Mapping[tuple[str, int], StoredClaim]) -> tuple[
-    Decisions[int], list[str]
-]:
+def decided(
+    events: list[Event], last: int | None, existing: Mapping[tuple[str, int], StoredClaim]
+) -> tuple[Decisions[int], list[str]]:
     """Decide on events in their order; returns the decisions and the reason each was refused for, or ""."""
     decisions: Decisions[int] = Decisions(head("witnessed", last), existing)
     reasons = []

@@ -52,6 +52,7 @@ def is_log(line: str) -> bool:
 
 # -- the configuration file -----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -60,7 +61,9 @@ def is_log(line: str) -> bool:
         ({"service": {"listen": "127.0.0.1"}}, "service.listen: expected HOST:PORT"),
     ],
 )
-def test_a_configuration_that_cannot_be(service: ServeService, change: dict[str, dict[str, str]], expected: str) -> None:
+def test_a_configuration_that_cannot_be(
+    service: ServeService, change: dict[str, dict[str, str]], expected: str
+) -> None:
     """The line names the file and the key, and never the value: it may be a secret."""
     for section, keys in change.items():
         service.configuration[section] |= keys
@@ -126,7 +129,9 @@ def test_case_20_a_key_that_is_not_in_the_token(service: ServeService, which: st
     """A registry key that the token has lost is named by its CKA_ID."""
     service.start()
     with service.auditor() as database:
-        ((envelope,),) = database.execute("SELECT envelope FROM witness.registry_records WHERE seq = %s", ({"log": 0, "witness": 1}[which],))
+        ((envelope,),) = database.execute(
+            "SELECT envelope FROM witness.registry_records WHERE seq = %s", ({"log": 0, "witness": 1}[which],)
+        )
     assert service.stop() == 0
     cka_id = cka_ids(bytes(envelope))[0]
     section = service.configuration["tokens"][0]
@@ -156,13 +161,19 @@ def test_a_registry_key_in_a_token_of_no_configuration(service: ServeService, tm
 
 DSNS: dict[str, tuple[Callable[[EmbeddedPostgres, str], str], str]] = {
     "nobody there": (lambda *_: "host=/nowhere user=x dbname=x", "expected the database to answer"),
-    "a port where nobody listens": (lambda *_: "host=127.0.0.1 port=9 user=x dbname=x", "expected the database to answer"),
+    "a port where nobody listens": (
+        lambda *_: "host=127.0.0.1 port=9 user=x dbname=x",
+        "expected the database to answer",
+    ),
     "no such database": (lambda cluster, _: cluster.dsn(SERVICE, "absent"), "expected the database to answer"),
     "no such role": (lambda cluster, _: cluster.dsn("nobody", "postgres"), "database"),
     "no connection string": (lambda *_: "what is this", "expected a libpq connection string"),
     "empty": (lambda *_: "host=''", "database"),
     "a database without the schema": (lambda cluster, _: cluster.dsn(SERVICE, "postgres"), "witness migrate"),
-    "a database without a registry": (lambda cluster, _: cluster.dsn(SERVICE, TEMPLATE), "expected at least the genesis record"),
+    "a database without a registry": (
+        lambda cluster, _: cluster.dsn(SERVICE, TEMPLATE),
+        "expected at least the genesis record",
+    ),
     "the owner's role": (lambda _, dsn: dsn.replace(SERVICE, OWNER), "one that may change"),
 }
 
@@ -175,15 +186,24 @@ def test_case_30_a_database_that_is_not_the_right_one(
     change, expected = DSNS[case]
     database = service.configuration["database"]
     dsn = change(postgres, database["dsn"])
-    database |= {"dsn": dsn if case == "no connection string" else f"{dsn} password={DSN_PASSWORD}", "timeout_seconds": 2}
+    database |= {
+        "dsn": dsn if case == "no connection string" else f"{dsn} password={DSN_PASSWORD}",
+        "timeout_seconds": 2,
+    }
     line = said(service, NOT_STARTED)
     assert expected in line
     assert dsn not in line
 
 
 CHANGES = {
-    "an older version": ("UPDATE witness.alembic_version SET version_num = '0000'", "expected schema version 0001, got 0000"),
-    "a newer version": ("UPDATE witness.alembic_version SET version_num = '9999'", "expected schema version 0001, got 9999"),
+    "an older version": (
+        "UPDATE witness.alembic_version SET version_num = '0000'",
+        "expected schema version 0001, got 0000",
+    ),
+    "a newer version": (
+        "UPDATE witness.alembic_version SET version_num = '9999'",
+        "expected schema version 0001, got 9999",
+    ),
     "no version": ("DELETE FROM witness.alembic_version", "expected schema version 0001, got none"),
     "a guard dropped": ("DROP TRIGGER append_only ON witness.claims", "claims.append_only"),
     "a guard disabled": ("ALTER TABLE witness.seals DISABLE TRIGGER continues", "seals.continues"),
@@ -192,7 +212,10 @@ CHANGES = {
     "a column granted": ("GRANT UPDATE (statement) ON witness.claims TO witness_service", "may change claims"),
     "truncate granted": ("GRANT TRUNCATE ON witness.places TO PUBLIC", "may change places"),
     "membership of the owner": ("GRANT witness_owner TO witness_service", "may change"),
-    "read only": ("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$", "expected"),
+    "read only": (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$",
+        "expected",
+    ),
 }
 
 

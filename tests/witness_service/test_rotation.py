@@ -299,7 +299,9 @@ def test_a_proposal_that_cannot_be(
     """An unknown witness or algorithm makes no key and no proposal."""
     with WitnessClient(dev_service.address) as client:
         with pytest.raises(Refused) as caught:
-            client.propose_rotation(witness_ids(dev_service.address)[0] if witness_id is None else witness_id, algorithm)
+            client.propose_rotation(
+                witness_ids(dev_service.address)[0] if witness_id is None else witness_id, algorithm
+            )
         assert (caught.value.code, caught.value.reason) == (code, reason)
         with pytest.raises(Refused) as caught:
             client.proposal()

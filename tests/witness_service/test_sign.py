@@ -190,7 +190,9 @@ def test_case_01_04_bad_input_names_its_field(counted: tuple[ServeService, Fault
     assert len(refused.message) < 300
     assert token.calls("C_SignInit") == before
     with service.auditor() as database:
-        assert database.execute("SELECT count(*) FROM witness.streams WHERE name = %s", (Chain().stream,)).fetchone() == (0,)
+        assert database.execute(
+            "SELECT count(*) FROM witness.streams WHERE name = %s", (Chain().stream,)
+        ).fetchone() == (0,)
         if field != "stream":
             assert stored(database, event.stream) == []
 
@@ -213,12 +215,16 @@ def test_case_03_a_message_over_the_limit(dev_service: DevService, client: Witne
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x05\x0a\x03\xff\xfe\xfd"])
 def test_case_02_bytes_that_are_no_message(dev_service: DevService, client: WitnessClient, data: bytes) -> None:
-    """Malformed protobuf, and text that is not UTF-8, end the call and nothing else: gRPC itself refuses them."""
+    """Malformed protobuf, and text that is not UTF-8, end the call and nothing else."""
     with grpc.insecure_channel(dev_service.address) as channel:
         call: Any = channel.unary_unary("/witness_service.v1.Witness/Sign")
         with pytest.raises(grpc.RpcError) as caught:
             call(data, timeout=10)
-    assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)  # type: ignore[attr-defined]
+        assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)  # type: ignore[attr-defined]
+        stream: Any = channel.stream_stream("/witness_service.v1.Witness/SignStream")
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stream(iter([data]), timeout=10))
+    assert error_info(caught.value).reason == "FIELD_INVALID"
     assert client.sign(Chain().event(0))
 
 
@@ -285,7 +291,7 @@ def test_case_06_another_hash_is_refused_with_the_first(counted: tuple[ServeServ
 def test_case_06_the_first_is_attached_even_for_the_longest_names(client: WitnessClient) -> None:
     """The evidence fits where gRPC carries it, whatever the names cost."""
     longest = '"' * 255
-    event = Event('\\' * 219 + str(Chain().stream)[:36], 0, HASH, "sha256:" + "cd" * 32, longest, longest)
+    event = Event("\\" * 219 + str(Chain().stream)[:36], 0, HASH, "sha256:" + "cd" * 32, longest, longest)
     (first,) = client.sign(event)
     refused = refusal(client, replace(event, event_hash="sha256:" + "ef" * 32))
     assert refused.existing == (first,)
@@ -488,7 +494,9 @@ def test_an_unknown_place_is_not_found(client: WitnessClient, stream: str, seque
         assert (caught.value.code, caught.value.reason) == (Code.NOT_FOUND, "NOT_ATTESTED")
 
 
-@pytest.mark.parametrize(("stream", "sequence", "field"), [("", 0, "stream"), ("a\0", 0, "stream"), ("a", 2**63, "sequence")])
+@pytest.mark.parametrize(
+    ("stream", "sequence", "field"), [("", 0, "stream"), ("a\0", 0, "stream"), ("a", 2**63, "sequence")]
+)
 def test_a_place_that_cannot_be_is_bad_input(client: WitnessClient, stream: str, sequence: int, field: str) -> None:
     """Reading checks its arguments as signing does."""
     for ask in (client.get, client.proof):

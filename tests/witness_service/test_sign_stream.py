@@ -125,7 +125,11 @@ def test_a_message_of_the_wrong_size_ends_the_stream(dev_service: DevService, co
         with pytest.raises(grpc.RpcError) as caught:
             next(call)
     refused = refusal_of(caught.value, dev_service.address)
-    assert (refused.code.name, refused.reason, refused.metadata["field"]) == ("INVALID_ARGUMENT", "BATCH_SIZE", "events")
+    assert (refused.code.name, refused.reason, refused.metadata["field"]) == (
+        "INVALID_ARGUMENT",
+        "BATCH_SIZE",
+        "events",
+    )
     with dev_service.auditor() as database:
         assert len(check_stored(database, chain.stream, [])) == 10
 

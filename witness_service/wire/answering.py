@@ -15,13 +15,14 @@ import grpc
 import grpc.aio
 import structlog
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from hsm import HsmError
 from key_registry.store import StoreError
 from witness_service.custody import refusal_of
-from witness_service.refusal import REASON_DOMAIN, Code, Reason, Refused
+from witness_service.refusal import REASON_DOMAIN, Code, Reason, Refused, invalid
 from witness_service.wire import messages
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,8 @@ async def answering(context: Context, method: str) -> AsyncIterator[None]:
         raise
     except Refused as refused:
         await _abort(context, refused)
+    except DecodeError:  # of a message in a stream; one that begins a call is refused by gRPC itself
+        await _abort(context, invalid("request", "request: expected a message of this call, got other bytes"))
     except HsmError as error:
         await _abort(context, refusal_of(error))
     except StoreError as error:

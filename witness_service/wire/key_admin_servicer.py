@@ -23,9 +23,7 @@ class KeyAdminServicer(key_admin_pb2_grpc.KeyAdminServicer):
             progress = await self._rotation.propose(request.witness_id, request.algorithm)
             return key_admin_pb2.ProposeRotationResponse(proposal=messages.proposal(progress))
 
-    async def Approve(
-        self, request: key_admin_pb2.ApproveRequest, context: Context
-    ) -> key_admin_pb2.ApproveResponse:
+    async def Approve(self, request: key_admin_pb2.ApproveRequest, context: Context) -> key_admin_pb2.ApproveResponse:
         async with answering(context, "Approve"):
             approving = self._rotation.approve(request.proposal_id, request.lead_key_id, request.signature)
             # A lead who hangs up must not leave the hand-over half way.
@@ -39,9 +37,7 @@ class KeyAdminServicer(key_admin_pb2_grpc.KeyAdminServicer):
             progress = await self._rotation.progress(request.proposal_id)
             return key_admin_pb2.GetProposalResponse(proposal=messages.proposal(progress))
 
-    async def Abort(
-        self, request: key_admin_pb2.AbortRequest, context: Context
-    ) -> key_admin_pb2.AbortResponse:
+    async def Abort(self, request: key_admin_pb2.AbortRequest, context: Context) -> key_admin_pb2.AbortResponse:
         async with answering(context, "Abort"):
             progress = await self._rotation.abort(request.proposal_id)
             return key_admin_pb2.AbortResponse(proposal=messages.proposal(progress))

@@ -29,9 +29,7 @@ class WitnessServicer(witness_pb2_grpc.WitnessServicer):
         self._status = status
         self._limits = limits
 
-    async def Sign(
-        self, request: witness_pb2.SignRequest, context: Context
-    ) -> witness_pb2.SignResponse:
+    async def Sign(self, request: witness_pb2.SignRequest, context: Context) -> witness_pb2.SignResponse:
         async with answering(context, "Sign"):
             seconds = self._seconds_left(context)
             answered = self._sign_path.submit([messages.event_of(request.event)], seconds)
@@ -94,9 +92,7 @@ class WitnessServicer(witness_pb2_grpc.WitnessServicer):
             found = await self._proofs.attestations(request.stream, request.sequence)
             return witness_pb2.GetAttestationResponse(attestations=[messages.attestation(item) for item in found])
 
-    async def GetProof(
-        self, request: witness_pb2.GetProofRequest, context: Context
-    ) -> witness_pb2.GetProofResponse:
+    async def GetProof(self, request: witness_pb2.GetProofRequest, context: Context) -> witness_pb2.GetProofResponse:
         async with answering(context, "GetProof"):
             check_place(request.stream, request.sequence)
             files = await self._proofs.evidence(request.stream, request.sequence)
@@ -113,9 +109,7 @@ class WitnessServicer(witness_pb2_grpc.WitnessServicer):
             async for page in self._proofs.evidence_between(request.stream, first, last):
                 yield witness_pb2.ListProofsResponse(evidence=messages.evidence(page))
 
-    async def GetStatus(
-        self, request: witness_pb2.GetStatusRequest, context: Context
-    ) -> witness_pb2.GetStatusResponse:
+    async def GetStatus(self, request: witness_pb2.GetStatusRequest, context: Context) -> witness_pb2.GetStatusResponse:
         async with answering(context, "GetStatus"):
             head = await self._status.statement_head()
             registry = self._status.registry()
