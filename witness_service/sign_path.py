@@ -375,6 +375,9 @@ class SignPath:
             self._sealed.popitem(last=False)
 
     def _answer(self, ticket: Ticket, outcome: Outcome) -> None:
+        if isinstance(outcome, Refused) and outcome.reason == Reason.EQUIVOCATION:
+            event = ticket.event
+            log.warning("equivocation refused", stream=event.stream, sequence=event.sequence, hash=event.event_hash)
         self.events_in_flight -= 1
         self._room.set()
         ticket.request.answer(ticket.index, outcome)

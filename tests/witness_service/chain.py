@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import grpc
+from google.rpc import status_pb2
 
 from witness_service.event import Attested, Event
 from witness_service.refusal import Refused
@@ -58,9 +59,17 @@ def sign_at_once(address: str, events: Iterable[Event], *, timeout: float = 30.0
         return [_outcome(call, address) for call in calls]
 
 
+def rich_status(error: grpc.RpcError) -> status_pb2.Status:
+    """Return the google.rpc.Status in the trailers of a failed call, read without the product's own client."""
+    assert isinstance(error, grpc.Call)
+    (packed,) = [value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"]
+    assert isinstance(packed, bytes)
+    return status_pb2.Status.FromString(packed)
+
+
 def _outcome(call: grpc.Future, address: str) -> Attested | Refused:
     error = call.exception()
-    if error is not None:
+    if isinstance(error, grpc.RpcError):
         return refusal_of(error, address)
     (found,) = call.result().attestations
     return attested(found)

@@ -112,9 +112,10 @@ def test_case_32_killed_again_and_again_while_signing(service: ServeService) -> 
             assert {row[0]: row[1] for row in rows} == claimed[chain.stream]
         assert check_log(database) == sum(map(len, claimed.values()))
     for chain in chains:
-        again = replay(service.address, chain.events(0, len(rows := claimed[chain.stream])))
-        assert [item.statement for item in again] == list(rows.values())
-        assert codes(service, chain) == {"VALID_KEY_ACTIVE": len(rows)}
+        statements = claimed[chain.stream]
+        again = replay(service.address, chain.events(0, len(statements)))
+        assert [item.statement for item in again] == list(statements.values())
+        assert codes(service, chain) == {"VALID_KEY_ACTIVE": len(statements)}
 
 
 def released_by(writers: Mapping[str, Writer]) -> int:
@@ -173,7 +174,7 @@ def test_case_37_stopped_under_load(service: ServeService) -> None:
 
 
 def test_case_37_stopped_twice_during_a_hang(service: ServeService, fault_module: Path) -> None:
-    """A token that does not answer does not keep the service: it ends with 0 and completes the claims at its next start."""
+    """A token that hangs does not keep the service: it ends with 0, and completes the claims at its next start."""
     token = service.behind(fault_module)
     service.configuration["service"]["drain_seconds"] = 1.0
     service.start()

@@ -8,21 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.fix_service import DevService, ServeService, until
-from tests.witness_service.chain import Chain, batches, sign_at_once
+from tests.witness_service.chain import Chain, batches, rich_status, sign_at_once
 from tests.witness_service.judging import check_log, check_stored, codes
 from witness_service.event import Attested, Event
 from witness_service.refusal import Code, Refused
 from witness_service.v1 import witness_pb2, witness_pb2_grpc
 from witness_service.wire.answers import event_message
 from witness_service.wire.client import WitnessClient
-from witness_service.wire.refusals import DETAILS_KEY
 
 CKR_DEVICE_REMOVED = 0x32
 CKR_DEVICE_ERROR = 0x30
@@ -31,8 +31,8 @@ CKR_DEVICE_ERROR = 0x30
 def serving(address: str, service: str = "") -> bool:
     """Ask the standard health service."""
     with grpc.insecure_channel(address) as channel:
-        request = health_pb2.HealthCheckRequest(service=service)
-        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
     assert answer.status in (health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -68,7 +68,7 @@ def test_every_service_says_how_it_is(dev_service: DevService) -> None:
 
 
 def test_case_23_database_down_and_hung(own_service: DevService) -> None:
-    """Killed or hung, the database makes the service say so and refuse in time; back again, it signs without restart."""
+    """While the database is down or hung the service says so and refuses in time; then it signs, not restarted."""
     own_service.start()
     chain = Chain()
     cluster = own_service.postgres()
@@ -227,7 +227,7 @@ def retry_delay(address: str, event: Event) -> float:
     """Return the seconds after which a refused caller is asked to come back."""
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
         witness_pb2_grpc.WitnessStub(channel).Sign(witness_pb2.SignRequest(event=event_message(event)), timeout=10)
-    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])  # type: ignore[attr-defined]
+    status = rich_status(caught.value)
     retry = error_details_pb2.RetryInfo()
     (found,) = [detail for detail in status.details if detail.Is(retry.DESCRIPTOR)]
     found.Unpack(retry)
@@ -235,7 +235,7 @@ def retry_delay(address: str, event: Event) -> float:
 
 
 def test_case_16_a_token_that_hangs(service: ServeService, fault_module: Path) -> None:
-    """A caller gets its answer by its own deadline; the process that hangs is replaced, and replay gets the signature."""
+    """A caller is answered by its own deadline; the process that hangs is replaced, and replay gets the signature."""
     token = service.behind(fault_module)
     service.start()
     chain = Chain()
@@ -329,7 +329,7 @@ def test_case_19_the_pin_is_changed_while_it_serves(service: ServeService, fault
 
 
 def test_case_39_more_than_it_takes(service: ServeService, fault_module: Path) -> None:
-    """With a slow token and a full queue the rest is refused at once and leaves nothing behind; what was taken is signed."""
+    """With a full queue the rest is refused at once and leaves nothing behind; what was taken in is signed."""
     token = service.behind(fault_module)
     service.configuration["limits"] = {"events_in_flight": 512, "batch_events": 64}
     service.start()

@@ -213,7 +213,8 @@ CHANGES = {
     "truncate granted": ("GRANT TRUNCATE ON witness.places TO PUBLIC", "may change places"),
     "membership of the owner": ("GRANT witness_owner TO witness_service", "may change"),
     "read only": (
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());"
+        " END $$",
         "expected",
     ),
 }

@@ -16,7 +16,7 @@ from tests.fix_service import ServeService, until
 from tests.witness_service.chain import Chain, batches
 from tests.witness_service.judging import check_log, check_stored, codes, stored
 from tests.witness_service.rotating import approve, rotate, witness_ids
-from witness_service.event import Attested
+from witness_service.event import Attested, Event
 from witness_service.lead_key import LeadKey
 from witness_service.refusal import Code, Refused
 from witness_service.wire.answers import ListedKey, RotationProposal
@@ -47,14 +47,14 @@ def test_rotating_under_load(service: ServeService) -> None:
     def write(chain: Chain) -> list[Attested]:
         signed: list[Attested] = []
 
-        def events() -> Iterator[list[object]]:
+        def events() -> Iterator[list[Event]]:
             start = 0
             while not stopping.is_set():
                 yield chain.events(start, start + 5)
                 start += 5
 
         with WitnessClient(service.address) as client:
-            for outcomes in client.sign_stream(events(), window=4):  # type: ignore[arg-type]
+            for outcomes in client.sign_stream(events(), window=4):
                 for outcome in outcomes:
                     assert isinstance(outcome, tuple), outcome
                     signed.append(outcome[0])

@@ -9,6 +9,7 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psycopg
@@ -29,7 +30,9 @@ def pin(service: ServeService) -> str:
 
 def shown_by(pid: int) -> str:
     """Return what other accounts of the machine, or whoever keeps its records, may see of a process."""
-    return "".join((Path("/proc") / str(pid) / name).read_text(errors="replace") for name in ("cmdline", "environ", "comm"))
+    return "".join(
+        (Path("/proc") / str(pid) / name).read_text(errors="replace") for name in ("cmdline", "environ", "comm")
+    )
 
 
 def in_memory(pid: int, wanted: bytes) -> bool:
@@ -109,8 +112,9 @@ def test_case_45_where_secrets_are_not(service: ServeService, fault_module: Path
 def bad_bytes(address: str, said: list[str]) -> None:
     with grpc.insecure_channel(address) as channel:
         for method in ("Witness/Sign", "KeyAdmin/Approve", "KeyRegistry/GetHistory"):
+            call: Any = channel.unary_unary(f"/witness_service.v1.{method}")
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(f"/witness_service.v1.{method}")(b"\xff\xff", timeout=5)  # type: ignore[misc]
+                call(b"\xff\xff", timeout=5)
             said.append(str(caught.value))
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
 from key_registry.statement import Statement
 from tests.fix_service import DevService, Foundation, ServeService, serving, until
 from tests.fix_softhsm import FaultyToken
-from tests.witness_service.chain import Chain, sign_at_once
+from tests.witness_service.chain import Chain, rich_status, sign_at_once
 from tests.witness_service.judging import check_stored, codes, stored
 from tests.witness_service.rotating import rotate, witness_ids
 from witness_service.embedded_postgres import EmbeddedPostgres
@@ -25,7 +25,6 @@ from witness_service.refusal import Code, Refused
 from witness_service.v1 import attestation_pb2, witness_pb2, witness_pb2_grpc
 from witness_service.wire.answers import event_message
 from witness_service.wire.client import WitnessClient
-from witness_service.wire.refusals import DETAILS_KEY
 
 HASH = "sha256:" + "ab" * 32
 
@@ -180,7 +179,7 @@ def test_case_01_04_bad_input_names_its_field(counted: tuple[ServeService, Fault
     """A field that is not of its form is refused by name, the token is not asked and nothing is stored."""
     service, token = counted
     field, value = BAD_FIELDS[case]
-    event = replace(Chain().event(1), **{field: value})
+    event = replace(Chain().event(1), **{field: value})  # type: ignore[arg-type]  # that is the point
     before = token.calls("C_SignInit")
     with WitnessClient(service.address) as client:
         refused = refusal(client, event)
@@ -259,15 +258,18 @@ def test_case_04_strange_names_are_kept_as_sent(dev_service: DevService, client:
 
 
 def test_case_04_a_log_line_stays_one_line(dev_service: DevService, client: WitnessClient) -> None:
-    """Whatever callers send, the log is one JSON object a line."""
+    """Whatever callers send, the log is one JSON object a line, also where it records who contradicted what."""
+    chains = []
     for name in NAMES.values():
         chain = Chain((name + Chain().stream)[-130:])
         client.sign(chain.event(0))
         refusal(client, chain.forked().event(0))
-    lines = (dev_service.state / "witness.log").read_text().splitlines()
-    assert lines
-    for line in lines:
-        assert isinstance(json.loads(line), dict)
+        chains.append(chain)
+    lines = [json.loads(line) for line in (dev_service.state / "witness.log").read_text().split("\n")[:-1]]
+    assert all(isinstance(line, dict) for line in lines)
+    recorded = {line["stream"]: line["hash"] for line in lines if line["event"] == "equivocation refused"}
+    for chain in chains:
+        assert recorded[chain.stream] == chain.forked().hash(0)
 
 
 # -- equivocation ---------------------------------------------------------------------------------------------------
@@ -331,6 +333,7 @@ def test_case_06_two_hashes_on_two_replicas(service: ServeService) -> None:
     try:
         addresses = [service.start().address, replica.start().address]
         chain = Chain()
+        previous = None
         for sequence in range(20):
             events = [Chain(chain.stream, fork).event(sequence) for fork in ("", "x")]
             events = [replace(event, previous_event_hash=previous) for event in events] if sequence else events
@@ -459,8 +462,7 @@ def test_case_40_no_deadline_gets_the_services_own(counted: tuple[ServeService, 
 
 def error_info(error: grpc.RpcError) -> error_details_pb2.ErrorInfo:
     """Return the ErrorInfo in the trailers of a failed call, read without the product's own client."""
-    packed = dict(error.trailing_metadata())[DETAILS_KEY]  # type: ignore[attr-defined]
-    status = status_pb2.Status.FromString(packed)
+    status = rich_status(error)
     assert status.code == error.code().value[0]  # type: ignore[attr-defined]
     info = error_details_pb2.ErrorInfo()
     (found,) = [detail for detail in status.details if detail.Is(info.DESCRIPTOR)]
@@ -478,14 +480,14 @@ def test_a_refusal_has_the_standard_rich_form(dev_service: DevService) -> None:
             stub.Sign(witness_pb2.SignRequest(event=event_message(chain.forked().event(0))), timeout=10)
     info = error_info(caught.value)
     assert (info.domain, info.reason) == ("witness-service", "EQUIVOCATION")
-    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])  # type: ignore[attr-defined]
+    status = rich_status(caught.value)
     evidence = attestation_pb2.Refusal()
     (found,) = [detail for detail in status.details if detail.Is(evidence.DESCRIPTOR)]
     found.Unpack(evidence)
     assert list(evidence.existing) == list(first.attestations)
 
 
-@pytest.mark.parametrize(("stream", "sequence"), [(Chain().stream, 0), ("a", 2**63 - 1)])
+@pytest.mark.parametrize(("stream", "sequence"), [("never-written", 0), ("a", 2**63 - 1)])
 def test_an_unknown_place_is_not_found(client: WitnessClient, stream: str, sequence: int) -> None:
     """Nothing is invented for a place that was never signed."""
     for ask in (client.get, client.proof):

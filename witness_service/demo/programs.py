@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
@@ -18,6 +19,7 @@ START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 COMMAND_SECONDS = 300.0
 POLL_SECONDS = 0.02
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class ProgramFailed(Exception):
@@ -37,15 +39,48 @@ def running(
     arguments: Sequence[str], *, stop_seconds: float = STOP_SECONDS, **pipes: Any
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program for the length of the block; afterwards it is gone, and so is what it started."""
-    process = subprocess.Popen(arguments, text=True, start_new_session=True, **pipes)
+    with _signals_held_back() as release:
+        process = subprocess.Popen(arguments, text=True, start_new_session=True, **pipes)
+        try:
+            release()
+            yield process
+        finally:
+            _end(process, stop_seconds)
+
+
+def _end(process: subprocess.Popen[str], seconds: float) -> None:
     try:
-        yield process
+        stop(process, seconds)
     finally:
-        stop(process, stop_seconds)
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[Callable[[], None]]:
+    """Hold SIGINT and SIGTERM back until the yielded function is called.
+
+    A handler that raises while Popen waits for its child would leave the child to nobody. The mask of the process
+    would not do: the child inherits it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # signals are handled in the main thread alone
+        return
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda got, _: came.append(got)) for number in STOPPING}
+
+    def release() -> None:
+        while handlers:
+            signal.signal(*handlers.popitem())
+        while came:
+            signal.raise_signal(came.pop())
+
+    try:
+        yield release
+    finally:
+        release()
 
 
 def stop(process: subprocess.Popen[str], seconds: float) -> int | None:
