@@ -82,6 +82,10 @@ class EventList:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._connection.close()
 
     def find(self, stream: str, sequence: int) -> tuple[int, str] | None:

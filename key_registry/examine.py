@@ -4,7 +4,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -60,6 +60,11 @@ class Examiner:
         self._task = task
         self._events = None if task.events is None else _open_events(task.events)
         self._listed: tuple[int, str] | None = None
+
+    def close(self) -> None:
+        """Let go of the list of events."""
+        if self._events is not None:
+            self._events.close()
 
     def judge(self, path: str) -> Verdict:
         """Return the verdict on one file; raises OSError when it cannot be read."""
@@ -122,7 +127,8 @@ def examine(trusted: TrustedRegistry, task: Task, files: Iterable[tuple[str, str
     if second:
         yield from _on_every_core(task, _shares(chain(first, second, files)))
     else:
-        yield Examiner(trusted, task).examine(first)
+        with closing(Examiner(trusted, task)) as examiner:
+            yield examiner.examine(first)
 
 
 def _shares(files: Iterable[tuple[str, str | None]]) -> Iterator[list[tuple[str, str | None]]]:

@@ -80,7 +80,7 @@ def replay(address: str, events: Sequence[Event]) -> list[Attested]:
 
 
 def test_case_32_killed_again_and_again_while_signing(service: ServeService) -> None:
-    """Four writers, kill -9 five times: every claim ends with one attestation over the bytes it was claimed with.
+    """Four writers, kill -9 four times: every claim ends with one attestation over the bytes it was claimed with.
 
     The claims are read between kill and restart, as an auditor; what was released before a kill stands after it.
     """
@@ -88,7 +88,7 @@ def test_case_32_killed_again_and_again_while_signing(service: ServeService) -> 
     claimed: dict[str, dict[int, bytes]] = {chain.stream: {} for chain in chains}
     released: dict[str, list[Attested]] = {chain.stream: [] for chain in chains}
     unfinished = 0
-    for size in (2, 5, 10, 15, 20):
+    for size in (2, 5, 10, 20):
         service.start()
         writers = {
             chain.stream: Writer(service.address, chain, len(claimed[chain.stream]), size=size) for chain in chains
