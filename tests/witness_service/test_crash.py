@@ -19,6 +19,8 @@ from witness_service.v1 import witness_pb2, witness_pb2_grpc
 from witness_service.wire.answers import attested, event_message
 from witness_service.wire.client import WitnessClient
 
+pytestmark = pytest.mark.faults
+
 
 class Writer:
     """Writes a chain over SignStream until the service goes away; notes what was released to it."""

@@ -24,6 +24,8 @@ from witness_service.v1 import witness_pb2, witness_pb2_grpc
 from witness_service.wire.answers import event_message
 from witness_service.wire.client import WitnessClient
 
+pytestmark = pytest.mark.faults
+
 CKR_DEVICE_REMOVED = 0x32
 CKR_DEVICE_ERROR = 0x30
 

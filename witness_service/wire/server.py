@@ -30,6 +30,9 @@ SERVICES = (
     key_admin_pb2.DESCRIPTOR.services_by_name["KeyAdmin"].full_name,
 )
 
+PENDING_CALLS = 32_768
+"""Calls that may wait for a handler to start."""
+
 HEALTH_SECONDS = 0.25
 """How often the parts are asked whether they can serve."""
 
@@ -48,6 +51,10 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.so_reuseport", 0),
+                # Beyond these gRPC drops calls as CANCELLED, of which no caller can tell what it means; the sign
+                # path refuses what is too much itself, with a reason.
+                ("grpc.server.max_pending_requests", PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
             ]
         )
         self._health = health_aio.HealthServicer()
