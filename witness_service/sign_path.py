@@ -398,16 +398,18 @@ class SignPath:
 
     async def _complete_claims(self) -> int:
         """Sign and seal, with the stored bytes, every unsealed claim nobody here works on; returns how many."""
-        unsealed = [claim for claim in await self._store.unsealed() if claim.claim_id not in self._waiting]
+        unsealed = await self._store.unsealed()
         completed = 0
         for start in range(0, len(unsealed), self._limits.batch_events):
-            claimed = [Claimed.of(stored) for stored in unsealed[start : start + self._limits.batch_events]]
+            batch = unsealed[start : start + self._limits.batch_events]
+            # Asked anew for every batch: meanwhile callers may have come to wait for a claim, who must not be lost.
+            claimed = [Claimed.of(stored) for stored in batch if stored.claim_id not in self._waiting]
             self._waiting.update({item.claim_id: Waiting(item) for item in claimed})
             try:
                 verified = await self._sign_and_verify(claimed)
             except BaseException:
                 for item in claimed:
-                    self._waiting.pop(item.claim_id, None)
+                    self._leave_claimed(item, step_failure.interrupted())
                 raise
             if verified:
                 await self._seal_or_leave(verified)

@@ -46,3 +46,12 @@ def closed_too_early(key_id: str) -> Refused:
         f"key {key_id} was closed while a statement of it was claimed; stop and compare the registry with the claims",
         {"key_id": key_id},
     )
+
+
+def interrupted() -> Refused:
+    """Return the refusal of those who wait for a claim whose completion broke off; it is taken up again."""
+    return Refused(
+        Code.UNAVAILABLE,
+        Reason.HSM_UNAVAILABLE,
+        "the token did not sign yet; the claim is completed: ask again, it is safe",
+    )

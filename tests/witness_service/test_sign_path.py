@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +37,31 @@ Signed = list[bytes | HsmError]
 Tamper = Callable[[Sequence[tuple[bytes, bytes]], Signed], Signed]
 
 
+@dataclass
+class HeldCall:
+    """A call to the pool that waits."""
+
+    messages: list[bytes]
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class TamperedPool:
     """A real pool, whose signatures go through `tamper` before they are handed on."""
 
     def __init__(self, pool: SignerPool) -> None:
         self._pool = pool
         self.tamper: Tamper = lambda _, signed: signed
+        self.held: list[HeldCall] | None = None
+        """While it is a list, every call appends itself and waits until it is let go."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
 
     async def sign(self, requests: Sequence[tuple[bytes, bytes]], *, timeout: float) -> Signed:
+        if self.held is not None:
+            call = HeldCall([message for _, message in requests])
+            self.held.append(call)
+            await call.go.wait()
         return self.tamper(requests, await self._pool.sign(requests, timeout=timeout))
 
 
@@ -203,6 +217,61 @@ async def test_case_11_a_token_that_fails_once(files: ServeService, opened: Open
     assert [(item.statement, item.leaf_index, item.signature) for item in again] == [row[1:] for row in rows]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_asking_again_while_the_claims_are_completed(files: ServeService, opened: Opened, fails: bool) -> None:
+    """Whoever asks for a claim that is being taken up again gets its answer, also when that fails another time."""
+    files.configuration["limits"] = {"batch_events": 16}
+    instance = await opened()
+    chain = Chain()
+    instance.pool.tamper = gone
+    assert all(isinstance(item, Refused) for item in await instance.sign(*chain.events(0, 48)))
+    held = await first_of_three(instance.pool)
+    if not fails:
+        instance.pool.tamper = each(lambda signature: signature)
+    # The first third is being completed; the others are adopted by those who ask again meanwhile.
+    before = len(held)
+    answers = [instance.path.submit([event], 10.0) for event in chain.events(0, 48)]
+    await reached(held, before + 2)
+    held[before - 1].go.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*answers[:16])
+        instance.pool.held = None
+        for call in held:
+            call.go.set()
+        outcomes = [outcome for (outcome,) in await asyncio.gather(*answers)]
+    assert all(isinstance(outcome, Refused) == fails for outcome in outcomes)
+    assert instance.path.events_in_flight == 0
+    instance.pool.tamper = each(lambda signature: signature)
+    async with asyncio.timeout(10):
+        while await instance.store.unsealed():
+            await asyncio.sleep(0.01)
+    with files.auditor() as database:
+        assert len(check_stored(database, chain.stream, [])) == 48
+
+
+def gone(_: Sequence[tuple[bytes, bytes]], signed: Signed) -> Signed:
+    return [HsmError(Fault.DEVICE, "gone")] * len(signed)
+
+
+async def first_of_three(pool: TamperedPool) -> list[HeldCall]:
+    """Hold the calls to the pool, from the first one of a pass over all 48 unfinished claims on."""
+    pool.held = held = []
+    passes = 0  # the one that runs now may have begun when not all had failed
+    while True:
+        await reached(held, len(held) + 1)
+        passes += b'"sequence":"0"' in held[-1].messages[0]
+        if passes == 2:
+            return held
+        held[-1].go.set()
+
+
+async def reached(held: list[HeldCall], calls: int) -> None:
+    """Wait until so many calls have come to the pool."""
+    async with asyncio.timeout(10):
+        while len(held) < calls:
+            await asyncio.sleep(0)
+
+
 async def test_batches_form_by_themselves(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand events handed in one by one take a few transactions; bad input takes none."""
     instance = await opened()
@@ -262,7 +331,7 @@ async def test_case_37_stopping_finishes_what_was_taken(files: ServeService, ope
 async def test_case_36_two_instances_complete_the_same_claims(files: ServeService, opened: Opened) -> None:
     """Started at once over the claims of one that failed, both complete them, and each claim has one leaf."""
     first = await opened()
-    first.pool.tamper = lambda _, signed: [HsmError(Fault.DEVICE, "gone")] * len(signed)
+    first.pool.tamper = gone
     chain = Chain()
     assert all(isinstance(item, Refused) for item in await first.sign(*chain.events(0, 200)))
     with files.auditor() as database:
