@@ -255,7 +255,8 @@ def gone(_: Sequence[tuple[bytes, bytes]], signed: Signed) -> Signed:
 
 async def first_of_three(pool: TamperedPool) -> list[HeldCall]:
     """Hold the calls to the pool, from the first one of a pass over all 48 unfinished claims on."""
-    pool.held = held = []
+    held: list[HeldCall] = []
+    pool.held = held
     passes = 0  # the one that runs now may have begun when not all had failed
     while True:
         await reached(held, len(held) + 1)
