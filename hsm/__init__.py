@@ -10,26 +10,32 @@ if TYPE_CHECKING:
     from hsm.errors import Fault as Fault
     from hsm.errors import HsmError as HsmError
     from hsm.key import Algorithm as Algorithm
+    from hsm.key import FoundKey as FoundKey
     from hsm.key import GeneratedKey as GeneratedKey
     from hsm.key import KeyRef as KeyRef
+    from hsm.key import KeySearch as KeySearch
     from hsm.limits import Limits as Limits
     from hsm.pool import SignerPool as SignerPool
     from hsm.pool_state import PoolState as PoolState
     from hsm.pool_state import PoolStatus as PoolStatus
     from hsm.token import TokenInfo as TokenInfo
     from hsm.token import TokenRef as TokenRef
+    from hsm.token_key import TokenKey as TokenKey
 
 _HOME = {
     "Algorithm": "key",
     "Fault": "errors",
+    "FoundKey": "key",
     "GeneratedKey": "key",
     "HsmError": "errors",
     "KeyRef": "key",
+    "KeySearch": "key",
     "Limits": "limits",
     "PoolState": "pool_state",
     "PoolStatus": "pool_state",
     "SignerPool": "pool",
     "TokenInfo": "token",
+    "TokenKey": "token_key",
     "TokenRef": "token",
 }
 

@@ -27,6 +27,9 @@ class Fault(enum.Enum):
     """The signer process died."""
 
 
+_ABSENT = "expected one private key, got none"
+
+
 class HsmError(Exception):
     """A token operation failed; the text is safe to show: no PIN, no message, no key material."""
 
@@ -39,13 +42,18 @@ class HsmError(Exception):
         """Return a copy to raise: one that is kept collects a traceback, and its frames, at every raise."""
         return HsmError(self.fault, str(self))
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether it says that there is no such private key, also after it has come from a signer process as text."""
+        return self.fault is Fault.CONFIGURATION and str(self).endswith(_ABSENT)
+
 
 class KeyAbsentError(HsmError):
-    """No private key with this CKA_ID is visible; after a silent logout that does not mean it is gone."""
+    """No such private key is visible; after a silent logout that does not mean it is gone."""
 
-    def __init__(self, cka_id: bytes) -> None:
-        """Take the CKA_ID that was searched for."""
-        super().__init__(Fault.CONFIGURATION, f"CKA_ID {cka_id.hex()}: expected one private key, got none")
+    def __init__(self, searched: str) -> None:
+        """Take what was searched for, for example "CKA_ID 00ff"."""
+        super().__init__(Fault.CONFIGURATION, f"{searched}: {_ABSENT}")
 
 
 ENDS_PROCESS = frozenset({Fault.SESSION, Fault.LOGIN, Fault.DEVICE, Fault.PIN})

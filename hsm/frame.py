@@ -25,7 +25,7 @@ class Kind(enum.IntEnum):
     HELLO = 0
     """Signer to pool, once: ready to be told about the token. No fields."""
     START = 1
-    """Initialise and log in: module, label, serial, PIN file. Answer: label, serial, manufacturer, model."""
+    """Initialise and log in: the fields of TokenRef. Answer: label, serial, manufacturer, model."""
     LOAD = 2
     """Find and check a key: CKA_ID, algorithm, SPKI. Answer: attribute names and values by turns."""
     GENERATE = 3
@@ -38,6 +38,8 @@ class Kind(enum.IntEnum):
     """The answer, or the remaining outcomes of a SIGN."""
     ERROR = 7
     """The request failed: one outcome."""
+    FIND = 8
+    """Find a key made elsewhere: CKA_ID, CKA_LABEL. Answer: CKA_ID, algorithm, SPKI, then attributes as in LOAD."""
 
 
 class Frame(NamedTuple):

@@ -38,3 +38,29 @@ class GeneratedKey:
     """DER SubjectPublicKeyInfo."""
     attributes: Mapping[str, str]
     """Name in lower case to "true", "false" or the name of a mechanism, for example "CKM_EC_KEY_PAIR_GEN"."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySearch:
+    """Words for a key that was not made here, as its owner knows it; what is empty fits every key."""
+
+    cka_id: bytes = b""
+    label: str = ""
+    """CKA_LABEL of the private key."""
+
+    def __str__(self) -> str:
+        words = [f"CKA_ID {self.cka_id.hex()}"] if self.cka_id else []
+        return ", ".join([*words, f"label {self.label!r}"] if self.label else words) or "the only private key"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key that was found by a search, with the attributes it has."""
+
+    cka_id: bytes
+    """CKA_ID; empty when it has none."""
+    algorithm: Algorithm
+    public_key: bytes
+    """DER SubjectPublicKeyInfo."""
+    attributes: Mapping[str, str]
+    """As of GeneratedKey, and "unavailable" for what the token does not say."""

@@ -112,6 +112,11 @@ class SignerPool:
         self._life.refused.pop(key.cka_id, None)
         return attributes
 
+    def forget(self, cka_id: bytes) -> None:
+        """Load a key into no new process any more, and hold its refusal against the token no longer."""
+        self._life.keys.pop(cka_id, None)
+        self._life.refused.pop(cka_id, None)
+
     # -- signing ------------------------------------------------------------------------------------------
 
     async def sign(self, requests: Sequence[tuple[bytes, bytes]], *, timeout: float) -> list[Outcome]:
@@ -223,7 +228,8 @@ class SignerPool:
 
     async def _check(self, cka_id: bytes) -> None:
         try:
-            await self.load(self._life.keys[cka_id])
+            if (key := self._life.keys.get(cka_id)) is not None:
+                await self.load(key)
         except HsmError:
             pass  # Noted in the state by `load`, or by the supervisor of the process it ended.
         finally:

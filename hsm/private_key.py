@@ -118,7 +118,7 @@ def find(session: Session, ref: KeyRef) -> tuple[Sign, Mapping[str, str]]:
             f"got {sha256(found).hexdigest()}",
         )
     attributes = _checked_attributes(private, ref.algorithm, ref.cka_id)
-    return _signing(private, ref), attributes
+    return signing(private, ref), attributes
 
 
 def is_visible(session: Session, cka_id: bytes) -> bool:
@@ -133,7 +133,7 @@ def _only_pair(session: Session, cka_id: bytes) -> tuple[PrivateKey, PublicKey]:
         for half in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
     ]
     if not halves[0]:
-        raise KeyAbsentError(cka_id)
+        raise KeyAbsentError(f"CKA_ID {cka_id.hex()}")
     for name, objects in zip(("private", "public"), halves, strict=True):
         if len(objects) != 1:
             raise _refused(cka_id, f"expected one {name} key, got {len(objects)}; CKA_ID must be unique")
@@ -147,7 +147,7 @@ def _checked_attributes(private: PrivateKey, algorithm: Algorithm, cka_id: bytes
     expected = {attribute: _text(value) for attribute, value in _TEMPLATE.items()}
     expected |= dict.fromkeys(_ORIGIN, _text(True))
     expected[Attribute.KEY_GEN_MECHANISM] = _text(_KEY_GEN_MECHANISM[algorithm])
-    got = {attribute: _read(private, attribute) for attribute in expected}
+    got = {attribute: read_attribute(private, attribute) for attribute in expected}
     wrong = [
         f"{attribute.name.lower()} {expected[attribute]}, got {got[attribute]}"
         for attribute in expected
@@ -158,7 +158,8 @@ def _checked_attributes(private: PrivateKey, algorithm: Algorithm, cka_id: bytes
     return {attribute.name.lower(): value for attribute, value in got.items()}
 
 
-def _read(private: PrivateKey, attribute: Attribute) -> str:
+def read_attribute(private: PrivateKey, attribute: Attribute) -> str:
+    """Return "true", "false", the name of a mechanism, or "unavailable"."""
     try:
         return _text(private[attribute])
     except (AttributeTypeInvalid, AttributeSensitive, ValueError):
@@ -172,7 +173,8 @@ def _text(value: object) -> str:
     return "true" if value is True else "false" if value is False else "unavailable"
 
 
-def _signing(private: PrivateKey, ref: KeyRef) -> Sign:
+def signing(private: PrivateKey, ref: KeyRef) -> Sign:
+    """Return how to sign with a private key; raises HsmError (CONFIGURATION) when it may not sign."""
     sign = getattr(private, "sign", None)
     if sign is None:
         raise _refused(ref.cka_id, "expected a key that may sign, got one that may not")

@@ -104,17 +104,18 @@ class TokenSessions:
         return self._token
 
     def _logged_in(self, token: Token, pin_descriptor: int) -> Session:
-        _refuse_pin_flags(token)
+        _refuse_pin_flags(token, attended=self._ref.attended)
         pin = _read_pin(pin_descriptor, self._ref.pin_file)
         try:
             return token.open(user_pin=pin)
         except pkcs11.PKCS11Error as error:
             if classify(error) is not Fault.PIN:
                 raise
+            what = "the PIN" if self._ref.attended else self._ref.pin_file
             raise HsmError(
                 Fault.PIN,
                 f"the token refused the PIN ({type(error).__name__}) and no other login is tried; correct "
-                f"{self._ref.pin_file}, look at the tries that are left, then start again",
+                f"{what}, look at the tries that are left, then start again",
             ) from None
 
 
@@ -155,8 +156,8 @@ def _find_token(ref: TokenRef) -> Token:
     for slot in pkcs11.lib(ref.module).get_slots(token_present=True):
         with suppress(pkcs11.TokenNotPresent, pkcs11.TokenNotRecognised):
             tokens.append(slot.get_token())
-    labelled = [token for token in tokens if token.label == ref.label]
-    matching = [token for token in labelled if ref.serial in ("", _info(token).serial)]
+    labelled = [token for token in tokens if ref.label in ("", token.label)]
+    matching = [token for token in labelled if _fits(token, ref)]
     if len(matching) == 1:
         return matching[0]
     if not labelled:
@@ -168,11 +169,23 @@ def _find_token(ref: TokenRef) -> Token:
     )
 
 
-def _refuse_pin_flags(token: Token) -> None:
+def _fits(token: Token, ref: TokenRef) -> bool:
+    info = _info(token)
+    return (
+        ref.serial in ("", info.serial)
+        and ref.manufacturer in ("", info.manufacturer)
+        and ref.model in ("", info.model)
+        and ref.slot_id in (None, token.slot.slot_id)
+    )
+
+
+def _refuse_pin_flags(token: Token, *, attended: bool) -> None:
     # Read again from the token: a real one locks after a few wrong PINs, and whoever typed the last one needs
     # the tries that are left.
     flags = token.slot.get_token().flags
     for warning in _PIN_WARNINGS:
+        if attended and warning is TokenFlag.USER_PIN_COUNT_LOW:
+            continue
         if flags & warning:
             raise HsmError(
                 Fault.PIN,

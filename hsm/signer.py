@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeVar
 
 from hsm.errors import ENDS_PROCESS, Fault, HsmError, KeyAbsentError, hsm_error
+from hsm.found_key import search
 from hsm.frame import Frame, Kind, encode, encode_outcome, encode_pairs, read
-from hsm.key import SIGNATURE_LENGTH, Algorithm, GeneratedKey, KeyRef
+from hsm.key import SIGNATURE_LENGTH, Algorithm, FoundKey, GeneratedKey, KeyRef, KeySearch
 from hsm.private_key import Sign, find, generate, is_visible
 from hsm.session import TokenSessions
 from hsm.token import TokenInfo, TokenRef
@@ -40,7 +41,7 @@ class Signer:
     def __init__(self, sessions: TokenSessions) -> None:
         """Take the sessions; `start` opens them."""
         self._sessions = sessions
-        self._keys: dict[bytes, KeyRef] = {}
+        self._keys: dict[bytes, Callable[[], Sign]] = {}
         self._signs: dict[bytes, Sign] = {}
 
     def start(self) -> TokenInfo:
@@ -50,9 +51,16 @@ class Signer:
     def load(self, ref: KeyRef) -> Mapping[str, str]:
         """Find a key anew, check it, keep how to sign with it; returns its attributes, raises HsmError."""
         sign, attributes = self._mending(lambda: find(self._sessions.working, ref), f"load CKA_ID {ref.cka_id.hex()}")
-        self._keys[ref.cka_id] = ref
+        self._keys[ref.cka_id] = lambda: find(self._sessions.working, ref)[0]
         self._signs[ref.cka_id] = sign
         return attributes
+
+    def find(self, wanted: KeySearch) -> FoundKey:
+        """Find a key that was made elsewhere, keep how to sign with it; raises HsmError."""
+        sign, found = self._mending(lambda: search(self._sessions.working, wanted), f"find {wanted}")
+        self._keys[found.cka_id] = lambda: search(self._sessions.working, wanted)[0]
+        self._signs[found.cka_id] = sign
+        return found
 
     def generate(self, algorithm: Algorithm, label: str) -> GeneratedKey:
         """Generate a key pair in the token; raises HsmError."""
@@ -84,10 +92,10 @@ class Signer:
         # A search costs milliseconds on a token with many keys, a signature with a known handle 0.2.
         sign = self._signs.get(cka_id)
         if sign is None:
-            ref = self._keys.get(cka_id)
-            if ref is None:
+            find_again = self._keys.get(cka_id)
+            if find_again is None:
                 raise HsmError(Fault.CONFIGURATION, f"CKA_ID {cka_id.hex()}: expected a loaded key; load it first")
-            sign = self._signs[cka_id] = find(self._sessions.working, ref)[0]
+            sign = self._signs[cka_id] = find_again()
         return sign
 
     def _mending(self, operation: Callable[[], Result], doing: str) -> Result:
@@ -155,8 +163,7 @@ class Service:
 
     def _answer(self, frame: Frame) -> list[bytes]:
         if frame.kind is Kind.START:
-            module, label, serial, pin_file = (value.decode() for value in frame.fields)
-            self._signer = Signer(TokenSessions(TokenRef(module, label, serial, pin_file)))
+            self._signer = Signer(TokenSessions(TokenRef.from_fields(frame.fields)))
             info = self._signer.start()
             return [text.encode() for text in (info.label, info.serial, info.manufacturer, info.model)]
         if self._signer is None:
@@ -167,6 +174,9 @@ class Service:
             cka_id, algorithm, public_key = frame.fields
             ref = KeyRef(cka_id, Algorithm(algorithm.decode()), public_key)
             return encode_pairs(self._signer.load(ref).items())
+        if frame.kind is Kind.FIND:
+            found = self._signer.find(KeySearch(frame.fields[0], frame.fields[1].decode()))
+            return [found.cka_id, found.algorithm.encode(), found.public_key, *encode_pairs(found.attributes.items())]
         if frame.kind is Kind.GENERATE:
             key = self._signer.generate(Algorithm(frame.fields[0].decode()), frame.fields[1].decode())
             return [key.cka_id, key.public_key, *encode_pairs(key.attributes.items())]

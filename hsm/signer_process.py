@@ -11,7 +11,7 @@ from hsm import self_test
 from hsm.connection import Connection, Outcome
 from hsm.errors import Fault, HsmError
 from hsm.frame import Kind, decode_pairs
-from hsm.key import Algorithm, GeneratedKey, KeyRef
+from hsm.key import Algorithm, FoundKey, GeneratedKey, KeyRef, KeySearch
 from hsm.limits import Limits
 from hsm.token import TokenInfo, TokenRef
 
@@ -67,9 +67,7 @@ class SignerProcess:
 
     async def start(self, token: TokenRef) -> TokenInfo:
         """Initialise the module and log in; raises HsmError."""
-        texts = (token.module, token.label, token.serial, token.pin_file)
-        fields = [text.encode() for text in texts]
-        answer = await self._connection.call(Kind.START, fields, self._limits.start)
+        answer = await self._connection.call(Kind.START, token.fields(), self._limits.start)
         label, serial, manufacturer, model = (value.decode() for value in answer)
         return TokenInfo(label, serial, manufacturer, model)
 
@@ -87,6 +85,17 @@ class SignerProcess:
         await self.prove(key, self._loop.time() + self._limits.load)
         self.loaded[key.cka_id] = key
         return decode_pairs(attributes)
+
+    async def find(self, wanted: KeySearch) -> FoundKey:
+        """Find a key that was made elsewhere; it can sign from here on, and is not proved yet.
+
+        Raises:
+            HsmError: CONFIGURATION when not exactly one key fits or it is none to sign with.
+        """
+        fields = [wanted.cka_id, wanted.label.encode()]
+        answer = await self._connection.call(Kind.FIND, fields, self._limits.load)
+        cka_id, algorithm, public_key, *attributes = answer
+        return FoundKey(cka_id, Algorithm(algorithm.decode()), public_key, decode_pairs(attributes))
 
     async def prove(self, key: KeyRef, deadline: float) -> None:
         """Make one signature and verify it, until `deadline` (loop time); raises HsmError."""

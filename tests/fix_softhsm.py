@@ -1,6 +1,7 @@
 """A SoftHSM token for each test, and a module in front of it that misbehaves when told to."""
 
 import dataclasses
+import functools
 import shutil
 import subprocess
 import sys
@@ -70,30 +71,31 @@ def token(softhsm_folder: Path) -> TokenRef:
     return softhsm.open_token(softhsm_folder, LABEL)
 
 
+def run_on_token(token: TokenRef, source: str, *arguments: str) -> str:
+    """Run statements in another process, logged in to a token as `session`; returns what they print."""
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            _OTHER_PROCESS + source,
+            token.module,
+            token.label,
+            token.pin_file,
+            *arguments,
+        ],
+        env=dict(token.environment),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
 @pytest.fixture
 def on_token(token: TokenRef) -> Callable[..., str]:
     """Run statements in another process, logged in to the token as `session`; returns what they print."""
-
-    def run(source: str, *arguments: str) -> str:
-        finished = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                _OTHER_PROCESS + source,
-                token.module,
-                token.label,
-                token.pin_file,
-                *arguments,
-            ],
-            env=dict(token.environment),
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        assert finished.returncode == 0, finished.stderr
-        return finished.stdout
-
-    return run
+    return functools.partial(run_on_token, token)
 
 
 @pytest.fixture(scope="session")

@@ -127,8 +127,7 @@ async def test_the_signer_process_ends_with_the_status_that_says_pin(token: Toke
             pass_fds=[theirs.fileno()],
             env={**os.environ, **token.environment},
         )
-        fields = [token.module, token.label, token.serial, token.pin_file]
-        ours.sendall(encode(1, Kind.START, [field.encode() for field in fields]))
+        ours.sendall(encode(1, Kind.START, token.fields()))
         assert await asyncio.to_thread(process.wait, 20) == PIN_EXIT
 
 
