@@ -1,10 +1,11 @@
 """Checkpoints (C2SP tlog-checkpoint): a log's signed word that its tree had this size and this root."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from key_registry import base64_strict, decimal_strict, note
-from key_registry.errors import FormatError
+from key_registry.errors import FormatError, SignatureError
 from key_registry.merkle import EMPTY_ROOT, HASH_LENGTH
 from key_registry.public_key import PublicKey
 
@@ -74,9 +75,33 @@ def open_checkpoint(data: bytes, origin: str, key: PublicKey) -> Checkpoint:
         FormatError: no such note, or the checkpoint of another origin.
         SignatureError: no signature by key, more than one, or a bad one.
     """
-    opened = note.parse(data)
-    opened.verify(origin, key)
-    checkpoint = Checkpoint.parse(opened.text)
-    if checkpoint.origin != origin:
-        raise FormatError("expected a checkpoint of the log whose key signed it, got another origin")
+    checkpoint, _ = verify_checkpoint(note.parse(data), origin, lambda _: (key,))
     return checkpoint
+
+
+def verify_checkpoint(
+    opened: note.Note, origin: str, keys: Callable[[int], Sequence[PublicKey]]
+) -> tuple[Checkpoint, PublicKey]:
+    """Return the checkpoint in a note that one of a log's keys signed, and that key.
+
+    Args:
+        opened: the note; signatures by other keys, such as cosigners, are ignored.
+        origin: of the log.
+        keys: gives the log's keys for a tree size, Ed25519, at least one; if several signed, the last counts.
+
+    Raises:
+        FormatError: no checkpoint, or one of another origin.
+        SignatureError: by none of the keys exactly one good signature.
+    """
+    checkpoint = Checkpoint.parse(opened.text)
+    *others, last = keys(checkpoint.size)
+    for key in (last, *reversed(others)):
+        try:
+            opened.verify(origin, key)
+        except SignatureError as error:
+            wrong = error
+            continue
+        if checkpoint.origin != origin:
+            raise FormatError("expected a checkpoint of the log whose key signed it, got another origin")
+        return checkpoint, key
+    raise wrong

@@ -4,124 +4,39 @@ The order of the steps is normative and the first that fails decides (docs/forma
 reads a clock or a file, and none raises on hostile bytes.
 """
 
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from functools import lru_cache
+from collections.abc import Callable
 from typing import TypeAlias
 
-from key_registry.bundle import Bundle
-from key_registry.checkpoint import Checkpoint, open_checkpoint
-from key_registry.coverage import COVERAGE_TYPE, Coverage
+from key_registry import interval
+from key_registry.checkpoint import Checkpoint
 from key_registry.dsse import Envelope
-from key_registry.errors import FormatError, ProofError, RecordError, SignatureError, UnsupportedAlgorithm
+from key_registry.errors import FormatError, ProofError, SignatureError
 from key_registry.evidence import Evidence
+from key_registry.key_version import KeyVersion
 from key_registry.merkle import leaf_hash, verify_inclusion
-from key_registry.record import previous_hash
-from key_registry.replay import KeyVersion, Registry
+from key_registry.opening import open_bundle
+from key_registry.replay import Registry
 from key_registry.statement import STATEMENT_TYPE, Statement
-from key_registry.verdict import AsOf, Code, Verdict
+from key_registry.trusted_registry import BeyondBundle, LoggedHead, TrustedRegistry
+from key_registry.verdict import BY_COSIGNERS, BY_OPERATOR, Bound, Code, Verdict
+
+__all__ = ["EventHash", "StampedAt", "TrustedRegistry", "judge", "open_bundle"]
 
 EventHash: TypeAlias = str | Callable[[str, int], str | None] | None
 """The hash the caller computed, or a function of stream and sequence that knows it, or None: not compared."""
 
-CLOCK_SKEW = timedelta(minutes=5)
-
-_CHECKPOINTS_KEPT = 256
-_CHECKPOINT_KEPT_BYTES = 4096
+StampedAt: TypeAlias = Callable[[Checkpoint], str | None]
+"""Knows by when a timestamp authority had seen a checkpoint, YYYY-MM-DDTHH:MM:SS.ffffffZ; None: it has not."""
 
 
-class TrustedRegistry:
-    """A registry whose bundle has been verified; made by open_bundle only.
-
-    Args:
-        registry: the registry of all records of the bundle.
-        coverage: what the registry log said about how far they reach.
-    """
-
-    def __init__(self, registry: Registry, coverage: Coverage) -> None:
-        self.registry = registry
-        self.coverage = coverage
-        self.as_of = AsOf(coverage.registry_size, coverage.statement_size, coverage.created_at)
-        self.latest_time = _shift(coverage.created_at, CLOCK_SKEW)
-        self.heads: Mapping[int, bytes] = {
-            **registry.heads,
-            coverage.statement_size: bytes.fromhex(coverage.statement_root),
-        }
-        self._checkpoints: dict[bytes, Checkpoint] = {}
-
-    def open_checkpoint(self, note: bytes) -> Checkpoint:
-        """Return the statement log's checkpoint in `note`, verified once for all the evidence that shares it.
-
-        Raises:
-            FormatError: not a checkpoint of this log.
-            SignatureError: not signed by its key.
-        """
-        known = self._checkpoints.get(note)
-        if known is not None:
-            return known
-        log = self.registry.logs.statements
-        checkpoint = open_checkpoint(note, log.origin, log.public_key)
-        if len(note) <= _CHECKPOINT_KEPT_BYTES:  # bounds what hostile notes can make this keep
-            while len(self._checkpoints) >= _CHECKPOINTS_KEPT:
-                self._checkpoints.pop(next(iter(self._checkpoints)), None)
-            self._checkpoints[note] = checkpoint
-        return checkpoint
-
-
-def open_bundle(data: bytes, registry_id: str) -> TrustedRegistry | Verdict:
-    """Verify a bundle and return the registry to judge by, or the verdict that it cannot be used.
-
-    Args:
-        data: the bundle file.
-        registry_id: hex SHA-256 of the genesis record's PAE, from anywhere but the bundle.
-
-    Returns:
-        The registry; or REGISTRY_INVALID, WRONG_REGISTRY or UNSUPPORTED_ALGORITHM.
-    """
-    try:
-        bundle = Bundle.from_json(data)
-        found_id = previous_hash(bundle.records[0])
-        if found_id != registry_id:
-            return Verdict(Code.WRONG_REGISTRY, f"expected registry {registry_id}, got a bundle of {found_id}")
-        registry = Registry.replay(bundle.records, registry_id=registry_id)
-        _check_checkpoint(registry, bundle.checkpoint)
-        return TrustedRegistry(registry, _read_coverage(registry, bundle))
-    except UnsupportedAlgorithm as error:
-        return Verdict(Code.UNSUPPORTED_ALGORITHM, str(error))
-    except (FormatError, RecordError, SignatureError) as error:
-        return Verdict(Code.REGISTRY_INVALID, str(error))
-
-
-def _check_checkpoint(registry: Registry, note: bytes) -> None:
-    log = registry.logs.registry
-    head = open_checkpoint(note, log.origin, log.public_key)
-    if head.size != registry.size:
-        raise RecordError(f"expected {head.size} records as the registry checkpoint says, got {registry.size}")
-    if head.root != registry.root():
-        raise RecordError("expected the registry checkpoint's root, got records of another root")
-
-
-def _read_coverage(registry: Registry, bundle: Bundle) -> Coverage:
-    envelope, key = bundle.coverage, registry.logs.registry.public_key
-    if envelope.payload_type != COVERAGE_TYPE:
-        raise FormatError(f"expected a coverage of type {COVERAGE_TYPE}, got another type")
-    if [signature.key_id for signature in envelope.signatures] != [key.key_id]:
-        raise SignatureError("expected the coverage to be signed by the registry log key alone, got other signatures")
-    key.verify(envelope.signatures[0].signature, envelope.pae())
-    coverage = Coverage.decode(envelope.body)
-    if coverage.registry_id != registry.registry_id:
-        raise RecordError(f"expected a coverage of registry {registry.registry_id}, got {coverage.registry_id}")
-    if (coverage.registry_size, coverage.registry_root) != (registry.size, registry.root().hex()):
-        raise RecordError(f"expected a coverage of these {registry.size} records, got one of other records")
-    head = registry.head
-    if head is not None and coverage.statement_size < head.size:
-        raise RecordError(f"expected a coverage of at least {head.size} statements, got {coverage.statement_size}")
-    if head is not None and coverage.statement_size == head.size and coverage.statement_root != head.root.hex():
-        raise RecordError(f"expected the coverage to have the last rotation's root at {head.size}, got another")
-    return coverage
-
-
-def judge(trusted: TrustedRegistry, evidence: bytes, *, event_hash: EventHash, environments: frozenset[str]) -> Verdict:
+def judge(
+    trusted: TrustedRegistry,
+    evidence: bytes,
+    *,
+    event_hash: EventHash,
+    environments: frozenset[str],
+    stamped_at: StampedAt | None = None,
+) -> Verdict:
     """Return the verdict on one piece of evidence; never raises, whatever the bytes.
 
     Args:
@@ -129,27 +44,15 @@ def judge(trusted: TrustedRegistry, evidence: bytes, *, event_hash: EventHash, e
         evidence: a .tlog-proof file with the envelope inside, or an envelope alone.
         event_hash: the event's hash as the caller computed it, a function that knows it by place, or None.
         environments: which environments the caller accepts, normally production alone.
+        stamped_at: asked about checkpoints of the log whose signatures have been verified; its word is believed.
     """
-    said: Statement | None = None
-    index: int | None = None
-    expected: str | None = None
+    case = _Case(trusted, environments, stamped_at)
     try:
-        found, said = _read(evidence)
-        index = None if found.proof is None else found.proof.index
-        expected = event_hash(said.stream, said.sequence) if callable(event_hash) else event_hash
-        _check_event(said, expected)
-        _check_registry(said, trusted.registry, environments)
-        _check_registry_head(said, trusted.registry)
-        key = _check_key(said, trusted.registry)
-        _check_signature(said, key, found.envelope)
-        index, head = _check_inclusion(trusted, found)
-        _check_position(key, index)
-        _check_freshness(trusted, head)
-        _check_time(said, key, trusted)
-        code, reason = _valid(key, index)
+        case.examine(evidence, event_hash)
+        code, reason = case.valid()
     except _Failed as failed:
         code, reason = failed.code, failed.reason
-    return Verdict(code, reason, trusted.as_of, said, index, expected is not None)
+    return case.verdict(code, reason)
 
 
 class _Failed(Exception):
@@ -159,6 +62,86 @@ class _Failed(Exception):
         super().__init__(code.name)
         self.code = code
         self.reason = reason
+
+
+class _Case:
+    """One piece of evidence before the judge, and what has been found out about it."""
+
+    def __init__(self, trusted: TrustedRegistry, environments: frozenset[str], stamped_at: StampedAt | None) -> None:
+        self._trusted = trusted
+        self._environments = environments
+        self._stamped_at = stamped_at
+        self._said: Statement | None = None
+        self._index: int | None = None
+        self._expected: str | None = None
+        self._key: KeyVersion | None = None
+        self._completeness: str | None = None
+        self._not_before: Bound | None = None
+        self._existed_by: Bound | None = None
+
+    def examine(self, data: bytes, event_hash: EventHash) -> None:
+        """Take the steps in their normative order; raises _Failed at the first that does not hold."""
+        trusted, registry = self._trusted, self._trusted.registry
+        evidence, said = _read(data)
+        self._said = said
+        self._index = None if evidence.proof is None else evidence.proof.index
+        self._expected = event_hash(said.stream, said.sequence) if callable(event_hash) else event_hash
+        _check_event(said, self._expected)
+        _check_registry(said, registry, self._environments)
+        _check_registry_head(said, registry)
+        self._key = key = _check_key(said, registry)
+        _check_signature(said, key, evidence.envelope)
+        index, head = _check_inclusion(trusted, evidence)
+        _check_quorum(trusted, head)
+        _check_counts(trusted, head)
+        self._learn_from(head)
+        _check_position(key, index)
+        _check_trust(key, index)
+        _check_freshness(trusted, head)
+        self._check_time(said, key)
+
+    def _learn_from(self, head: LoggedHead) -> None:
+        trusted = self._trusted
+        asked = head.policy.asks_cosigners and trusted.registry.policy.asks_cosigners
+        self._completeness = BY_COSIGNERS if asked else BY_OPERATOR
+        stamp = None if self._stamped_at is None else self._stamped_at(head.checkpoint)
+        self._existed_by = interval.existed_by(head.cosigned_at, stamp)
+        if self._said is not None:
+            self._not_before = interval.not_before(trusted.registry, self._said.registry_size)
+
+    def _check_time(self, said: Statement, key: KeyVersion) -> None:
+        earliest, latest = interval.shifted(key.added_at, -interval.CLOCK_SKEW), self._trusted.latest_time
+        if self._not_before is not None and self._not_before.source == BY_COSIGNERS:
+            earliest = max(earliest, interval.shifted(self._not_before.time, -interval.CLOCK_SKEW))
+        if self._existed_by is not None:
+            latest = min(latest, interval.shifted(self._existed_by.time, interval.CLOCK_SKEW))
+        if not earliest <= said.signed_at <= latest:
+            reason = f"expected a time from {earliest} to {latest}, got {said.signed_at}"
+            raise _Failed(Code.TIME_INCONSISTENT, reason)
+
+    def valid(self) -> tuple[Code, str]:
+        """Return the code and the reason once every step has held."""
+        key, place = self._key, f"index {self._index}"
+        assert key is not None
+        if key.trusted_size is not None:
+            reason = f"{place} lies below {key.trusted_size}, from which the key is distrusted, and in {_span(key)}"
+            return Code.VALID_BEFORE_COMPROMISE, reason
+        code = Code.VALID_KEY_ACTIVE if key.closed is None else Code.VALID_KEY_ROTATED
+        return code, f"{place} lies in {_span(key)}"
+
+    def verdict(self, code: Code, reason: str) -> Verdict:
+        """Return the verdict with everything that was found out on the way."""
+        return Verdict(
+            code,
+            reason,
+            as_of=self._trusted.as_of,
+            statement=self._said,
+            leaf_index=self._index,
+            event_compared=self._expected is not None,
+            completeness=self._completeness,
+            not_before=self._not_before,
+            existed_by=self._existed_by,
+        )
 
 
 def _read(data: bytes) -> tuple[Evidence, Statement]:
@@ -224,16 +207,37 @@ def _check_signature(said: Statement, key: KeyVersion, envelope: Envelope) -> No
         raise _Failed(Code.BAD_SIGNATURE, str(error)) from None
 
 
-def _check_inclusion(trusted: TrustedRegistry, evidence: Evidence) -> tuple[int, Checkpoint]:
+def _check_inclusion(trusted: TrustedRegistry, evidence: Evidence) -> tuple[int, LoggedHead]:
     proof = evidence.proof
     if proof is None:
         raise _Failed(Code.NOT_LOGGED, "expected a proof of the statement's place in the log, got a statement alone")
     try:
-        head = trusted.open_checkpoint(proof.checkpoint)
-        verify_inclusion(leaf_hash(evidence.envelope.entry()), proof.index, head.size, proof.hashes, head.root)
+        head = trusted.logged_head(proof.checkpoint)
+        size, root = head.checkpoint.size, head.checkpoint.root
+        verify_inclusion(leaf_hash(evidence.envelope.entry()), proof.index, size, proof.hashes, root)
+    except BeyondBundle as error:
+        raise _Failed(Code.BUNDLE_TOO_OLD, f"{error}, for no fewer statements than the bundle covers") from None
     except (FormatError, SignatureError, ProofError) as error:
         raise _Failed(Code.LOG_PROOF_INVALID, str(error)) from None
     return proof.index, head
+
+
+def _check_quorum(trusted: TrustedRegistry, head: LoggedHead) -> None:
+    if not head.is_quorum_met:
+        found = ", ".join(sorted(head.cosigned)) or "nobody"
+        reason = f"expected the log's checkpoint to be cosigned by a quorum of the policy, got {found!a}"
+        # Beyond the bundle another policy may hold, which only a newer one knows.
+        code = Code.BUNDLE_TOO_OLD if trusted.is_beyond(head.checkpoint) else Code.QUORUM_NOT_MET
+        raise _Failed(code, reason)
+
+
+def _check_counts(trusted: TrustedRegistry, head: LoggedHead) -> None:
+    if not trusted.counts(head):
+        reason = (
+            f"expected a checkpoint that more than a replaced log key speaks for, got one of {head.checkpoint.size} "
+            "statements by such a key alone"
+        )
+        raise _Failed(Code.NOT_LOGGED, reason)
 
 
 def _check_position(key: KeyVersion, index: int) -> None:
@@ -243,38 +247,28 @@ def _check_position(key: KeyVersion, index: int) -> None:
         raise _Failed(Code.KEY_NOT_ACTIVE, f"expected an index in {_span(key)}; got {index}")
 
 
-def _check_freshness(trusted: TrustedRegistry, head: Checkpoint) -> None:
-    covered = trusted.coverage.statement_size
-    if head.size > covered:
-        reason = f"expected a log of at most {covered} statements, which the bundle covers, got {head.size}"
+def _check_trust(key: KeyVersion, index: int) -> None:
+    if not key.trusts(index):
+        reason = f"expected an index below {key.trusted_size}, from which the key is distrusted, got {index}"
+        raise _Failed(Code.KEY_COMPROMISED, reason)
+
+
+def _check_freshness(trusted: TrustedRegistry, head: LoggedHead) -> None:
+    covered, size, root = trusted.coverage.statement_size, head.checkpoint.size, head.checkpoint.root
+    if trusted.is_beyond(head.checkpoint):
+        reason = f"expected a log of at most {covered} statements, which the bundle covers, got {size}"
         raise _Failed(Code.BUNDLE_TOO_OLD, reason)
-    known = trusted.heads.get(head.size, head.root)
-    if known != head.root:
-        reason = f"expected root {known.hex()} at {head.size} statements, got {head.root.hex()}"
+    if not trusted.is_fresh(head):
+        reason = (
+            f"expected a bundle that a quorum of the cosigners cosigned after they had seen the log with {size} "
+            "statements, got one from before"
+        )
+        raise _Failed(Code.BUNDLE_TOO_OLD, reason)
+    known = trusted.heads.get(size, root)
+    if known != root:
+        reason = f"expected root {known.hex()} at {size} statements, got {root.hex()}"
         raise _Failed(Code.LOG_FORK, reason)
-
-
-def _check_time(said: Statement, key: KeyVersion, trusted: TrustedRegistry) -> None:
-    earliest, latest = _shift(key.added_at, -CLOCK_SKEW), trusted.latest_time
-    if not earliest <= said.signed_at <= latest:
-        reason = f"expected a time from {earliest} to {latest}, got {said.signed_at}"
-        raise _Failed(Code.TIME_INCONSISTENT, reason)
-
-
-def _valid(key: KeyVersion, index: int) -> tuple[Code, str]:
-    code = Code.VALID_KEY_ACTIVE if key.closed is None else Code.VALID_KEY_ROTATED
-    return code, f"index {index} lies in {_span(key)}"
 
 
 def _span(key: KeyVersion) -> str:
     return f"[{key.opened}, {'still open' if key.closed is None else key.closed}), where the key was valid"
-
-
-@lru_cache(maxsize=4096)
-def _shift(time: str, by: timedelta) -> str:
-    """Return the time moved, or as it is where the calendar ends."""
-    try:
-        moved = datetime.fromisoformat(time.removesuffix("Z")) + by
-    except OverflowError:
-        return time
-    return moved.isoformat(timespec="microseconds") + "Z"

@@ -11,7 +11,7 @@ HASH_LENGTH = 32
 EMPTY_ROOT = sha256().digest()
 
 TILE_HEIGHT = 8
-TILE_WIDTH = 2**TILE_HEIGHT
+TILE_WIDTH = 1 << TILE_HEIGHT
 
 # Takes level and index, gives the hash of the complete subtree of 2**level leaves from leaf index * 2**level.
 Node: TypeAlias = Callable[[int, int], bytes]

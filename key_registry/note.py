@@ -42,6 +42,10 @@ class NoteSignature:
         if len(self.key_hash) != _KEY_HASH_LENGTH or not self.signature:
             raise FormatError("expected a key hash of 4 bytes and a signature, got fewer bytes")
 
+    def to_line(self) -> str:
+        """Return the signature line, with its newline."""
+        return f"{_DASH}{self.name} {base64_strict.encode(self.key_hash + self.signature)}\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -119,9 +123,8 @@ def serialize(text: str, signatures: Sequence[NoteSignature]) -> bytes:
         FormatError: another form, or more than 1 MiB.
     """
     _check(text, len(signatures))
-    lines = [f"{_DASH}{line.name} {base64_strict.encode(line.key_hash + line.signature)}\n" for line in signatures]
     try:
-        data = "".join([text, "\n", *lines]).encode("utf-8")
+        data = "".join([text, "\n", *(line.to_line() for line in signatures)]).encode("utf-8")
     except UnicodeEncodeError:
         raise FormatError("expected a note in Unicode text, got a lone surrogate") from None
     _check_length(data)
@@ -137,11 +140,7 @@ def parse(data: bytes) -> Note:
     Raises:
         FormatError: any other bytes.
     """
-    _check_length(data)
-    try:
-        note = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise FormatError("expected a note in UTF-8, got other bytes") from None
+    note = _decode(data)
     # The text may hold blank lines of its own, so the last one separates.
     head, blank, block = note.rpartition("\n\n")
     if not blank or not block.endswith("\n"):
@@ -149,6 +148,30 @@ def parse(data: bytes) -> Note:
     text = head + "\n"
     _check(text, block.count("\n"))
     return Note(text, tuple(map(_signature, block[:-1].split("\n"))))
+
+
+def parse_signatures(data: bytes) -> tuple[NoteSignature, ...]:
+    """Return the signatures of signature lines that stand without a note, as a cosigner answers them.
+
+    Args:
+        data: 1 to 100 lines that each end in a newline, at most 1 MiB.
+
+    Raises:
+        FormatError: any other bytes.
+    """
+    block = _decode(data)
+    if not block.endswith("\n"):
+        raise FormatError("expected note signature lines, got other text")
+    _check_count(block.count("\n"))
+    return tuple(map(_signature, block[:-1].split("\n")))
+
+
+def _decode(data: bytes) -> str:
+    _check_length(data)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise FormatError("expected a note in UTF-8, got other bytes") from None
 
 
 def _signature(line: str) -> NoteSignature:
@@ -162,6 +185,10 @@ def _signature(line: str) -> NoteSignature:
 def _check(text: str, signatures: int) -> None:
     if not text.endswith("\n") or _CONTROL.search(text):
         raise FormatError("expected note text in lines without control characters, got other text")
+    _check_count(signatures)
+
+
+def _check_count(signatures: int) -> None:
     if not 1 <= signatures <= MAX_SIGNATURES:
         raise FormatError(f"expected 1 to {MAX_SIGNATURES} note signatures, got {signatures}")
 

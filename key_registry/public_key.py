@@ -64,6 +64,13 @@ class PublicKey:
         """
         return _load(bytes(der))
 
+    @staticmethod
+    def from_ed25519(raw: bytes) -> "PublicKey":
+        """Return the Ed25519 key of 32 bytes (RFC 8032 section 5.1.5); raises FormatError."""
+        if len(raw) != 32:
+            raise FormatError(f"expected an Ed25519 key of 32 bytes, got {len(raw)}")
+        return _load(_ED25519_PREFIX + raw)
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raise SignatureError unless signature is this key's over message.
 

@@ -1,5 +1,6 @@
 """The registry: what its records say together, built by replaying them one after the other."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,26 @@ from key_registry.dsse import Envelope
 from key_registry.errors import FormatError, RecordError, SignatureError, UnsupportedAlgorithm
 from key_registry.key_version import KeyVersion
 from key_registry.merkle import EMPTY_ROOT, CompactRange, leaf_hash
-from key_registry.record import RECORD_TYPE, Genesis, Lead, Link, Logs, Record, decode, previous_hash
+from key_registry.policy import Policy
+from key_registry.record import (
+    RECORD_TYPE,
+    Genesis,
+    Lead,
+    LeadsChange,
+    Link,
+    LogKey,
+    Logs,
+    PolicyChange,
+    Record,
+    decode,
+    decode_link,
+    previous_hash,
+)
 
 __all__ = ["KeyVersion", "Registry"]
+
+ENTRY_BYTES = 65_535
+"""The largest entry that can be published: an entry bundle gives its length in 16 bits (C2SP tlog-tiles)."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +44,19 @@ class _Step:
     hash: str
     root: bytes
     head: Checkpoint | None
+    cosigned: int | None
+    leads: Genesis | LeadsChange
     key_count: int
+    term_count: int
+
+
+@dataclass(frozen=True)
+class _Term:
+    """Log keys and policy from a size of the statement log on."""
+
+    since: int
+    logs: Logs
+    policy: Policy
 
 
 class _History:
@@ -37,25 +67,47 @@ class _History:
         self.tree = CompactRange()
         self.key_ids: list[str] = []
         self.versions: dict[str, list[tuple[int, KeyVersion]]] = {}
-        self.token_places: dict[tuple[str, bytes], int] = {}
+        self.terms: list[_Term] = []
+        self.roles: dict[str, tuple[int, rules.Role]] = {}
+        self.token_places: dict[rules.TokenPlace, tuple[int, str]] = {}
 
     def add(self, envelope: Envelope, record: Record, change: rules.Change) -> None:
+        self._index(record, change)
+        self.tree.append(leaf_hash(envelope.entry()))
+        head, cosigned = (self.steps[-1].head, self.steps[-1].cosigned) if self.steps else (None, None)
+        if change.seal is not None:
+            head, cosigned = change.seal.head, _later(cosigned, change.seal.cosigned)
+        leads = record if isinstance(record, Genesis | LeadsChange) else self.steps[-1].leads
+        counts = len(self.key_ids), len(self.terms)
+        step = _Step(
+            envelope, record, change, previous_hash(envelope), self.tree.root(), head, cosigned, leads, *counts
+        )
+        self.steps.append(step)
+
+    def _index(self, record: Record, change: rules.Change) -> None:
         seq = len(self.steps)
-        head = change.head or (self.steps[-1].head if self.steps else None)
         for key in change.keys:
             if key.key_id not in self.versions:
                 self.key_ids.append(key.key_id)
-                self.token_places[key.token_serial, key.cka_id] = seq
             self.versions.setdefault(key.key_id, []).append((seq, key))
-        self.tree.append(leaf_hash(envelope.entry()))
-        step = _Step(envelope, record, change, previous_hash(envelope), self.tree.root(), head, len(self.key_ids))
-        self.steps.append(step)
+        for key_id, role in rules.roles_in(record):
+            self.roles.setdefault(key_id, (seq, role))
+        for place, key_id in rules.token_places_in(record):
+            self.token_places.setdefault(place, (seq, key_id))
+        if isinstance(record, Genesis | PolicyChange):
+            since = 0 if change.seal is None else change.seal.head.size
+            self.terms.append(_Term(since, record.logs, Policy.parse(record.policy)))
 
     def prefix(self, size: int) -> "_History":
         copy = _History()
         for step in self.steps[:size]:
             copy.add(step.envelope, step.record, step.change)
         return copy
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    times = [time for time in (one, other) if time is not None]
+    return max(times, default=None)
 
 
 class _Keys(Mapping[str, KeyVersion]):
@@ -66,10 +118,11 @@ class _Keys(Mapping[str, KeyVersion]):
         self._size = size
 
     def __getitem__(self, key_id: str) -> KeyVersion:
-        for seq, version in reversed(self._history.versions[key_id]):
-            if seq < self._size:
-                return version
-        raise KeyError(key_id)
+        versions = self._history.versions[key_id]
+        number = bisect_left(versions, self._size, key=lambda version: version[0])
+        if not number:
+            raise KeyError(key_id)
+        return versions[number - 1][1]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._history.key_ids[: len(self)])
@@ -98,7 +151,7 @@ class Registry:
 
         Raises:
             RecordError: no records, another genesis, or a record that does not follow.
-            UnsupportedAlgorithm: the quorum added a key of an algorithm this program does not know.
+            UnsupportedAlgorithm: the genesis or a quorum names a key that this program cannot use.
         """
         registry: Registry | None = None
         for envelope in envelopes:
@@ -116,7 +169,9 @@ class Registry:
             record = _read(envelope)
             if not isinstance(record, Genesis):
                 raise RecordError(f"expected a genesis record first, got {record.TYPE}")
-            history.add(envelope, record, rules.begin(envelope, record))
+            change = rules.begin(envelope, record)
+            _check_publishable(envelope)
+            history.add(envelope, record, change)
         return cls(history, 1)
 
     def append(self, envelope: Envelope) -> "Registry":
@@ -124,19 +179,30 @@ class Registry:
 
         Raises:
             RecordError: the record is not of its form, not the next one, not entitled, or against a rule.
-            UnsupportedAlgorithm: the quorum adds a key of an algorithm this program does not know.
+            UnsupportedAlgorithm: a quorum says something about a key that this program cannot use.
         """
         with _naming(self._size):
-            record = _read(envelope)
-            if not isinstance(record, Link):
-                raise RecordError(f"expected a record that follows another, got {record.TYPE}")
-            self._check_link(record)
-            change = rules.RULES[type(record)](self, envelope, record)
+            record, change = self._follow(envelope)
+            _check_publishable(envelope)
         history = self._history
         if len(history.steps) != self._size:  # this registry has been appended to before
             history = history.prefix(self._size)
         history.add(envelope, record, change)
         return Registry(history, self._size + 1)
+
+    def _follow(self, envelope: Envelope) -> tuple[Record, rules.Change]:
+        try:
+            record = _read(envelope)
+            if isinstance(record, Genesis):
+                raise RecordError(f"expected a record that follows another, got {record.TYPE}")
+            self._check_link(record)
+            return record, rules.RULES[type(record)](self, envelope, record)
+        except UnsupportedAlgorithm:
+            # Reading stopped at a key, before any signature was looked at. Only a quorum of the leads may make this
+            # program call itself too old; by anybody else the record is a bad one.
+            self._check_link(decode_link(envelope.body))
+            rules.require_quorum_among(self, envelope)
+            raise
 
     def _check_link(self, record: Link) -> None:
         if record.seq != self._size:
@@ -147,6 +213,14 @@ class Registry:
             raise RecordError(f"expected prev {self.last_hash}, got {record.prev}")
         if record.created_at < self.last_time:
             raise RecordError(f"expected a time not before {self.last_time}, got {record.created_at}")
+
+    @property
+    def _last(self) -> _Step:
+        return self._history.steps[self._size - 1]
+
+    @property
+    def _terms(self) -> list[_Term]:
+        return self._history.terms
 
     @property
     def size(self) -> int:
@@ -161,12 +235,12 @@ class Registry:
     @property
     def last_hash(self) -> str:
         """Hex SHA-256 of the last record's PAE: the `prev` of the record that can follow."""
-        return self._history.steps[self._size - 1].hash
+        return self._last.hash
 
     @property
     def last_time(self) -> str:
         """Time of the last record; the record that can follow is not before it."""
-        return self._history.steps[self._size - 1].record.created_at
+        return self._last.record.created_at
 
     @property
     def genesis(self) -> Genesis:
@@ -182,18 +256,63 @@ class Registry:
 
     @property
     def leads(self) -> tuple[Lead, ...]:
-        """The security leads, ascending by key id."""
-        return self.genesis.leads
+        """The security leads in office, ascending by key id."""
+        return self._last.leads.leads
 
     @property
     def threshold(self) -> int:
         """How many distinct leads make a quorum."""
-        return self.genesis.threshold
+        return self._last.leads.threshold
 
     @property
     def logs(self) -> Logs:
-        """Origins and keys of the two logs."""
-        return self.genesis.logs
+        """Origins and present keys of the two logs."""
+        return self._terms[self._last.term_count - 1].logs
+
+    @property
+    def policy(self) -> Policy:
+        """The present cosigner policy: that of the registry log's checkpoint, and of larger statement logs."""
+        return self._terms[self._last.term_count - 1].policy
+
+    def statement_keys(self, size: int) -> tuple[LogKey, ...]:
+        """Return the statement log's keys whose checkpoint of this size counts, in the order they were named.
+
+        More than one only at the very size of a policy record, where the key before it and the key after it count.
+        """
+        first, last = self._terms_at(size)
+        return tuple({it.logs.statements: None for it in self._terms[first : last + 1]})
+
+    def policy_at(self, size: int) -> Policy:
+        """Return the cosigner policy for the statement log's checkpoints of this size.
+
+        A policy record counts for sizes above that of the checkpoint in it.
+        """
+        return self._terms[self._terms_at(size)[0]].policy
+
+    def _terms_at(self, size: int) -> tuple[int, int]:
+        """Return the first and last of the terms that meet this size; a term reaches to where the next starts."""
+        count = self._last.term_count
+        first = bisect_left(self._terms, size, 1, count, key=lambda term: term.since)
+        last = bisect_right(self._terms, size, 1, count, key=lambda term: term.since)
+        return first - 1, last - 1
+
+    def cosigned_before(self, size: int) -> int | None:
+        """Return the latest time at which a quorum of cosigners had seen a checkpoint that a record embeds.
+
+        Whoever names the registry root at `size` has seen these cosignatures, and so made their statement after it.
+        For each rotate and policy record among the first `size`: the policy is `policy_at` the checkpoint's size, in
+        the registry before the record, and the time the latest that a quorum of it reached (`Policy.met_since`).
+
+        Args:
+            size: number of records, 1 to `self.size`.
+
+        Returns:
+            POSIX seconds by the cosigners' clocks; None if no checkpoint has a quorum.
+
+        Raises:
+            ValueError: another size.
+        """
+        return self.at_size(size)._last.cosigned
 
     @property
     def envelopes(self) -> tuple[Envelope, ...]:
@@ -212,8 +331,8 @@ class Registry:
 
     @property
     def head(self) -> Checkpoint | None:
-        """The statement log's checkpoint in the last rotation, None before the first."""
-        return self._history.steps[self._size - 1].head
+        """The statement log's checkpoint in the last rotate or policy record, None before the first."""
+        return self._last.head
 
     @cached_property
     def heads(self) -> Mapping[int, bytes]:
@@ -236,11 +355,19 @@ class Registry:
             keys.sort(key=_opened_seq)
         return by_witness
 
+    def role_of(self, key_id: str) -> rules.Role | None:
+        """Return what the key is or was in this registry, None for a key it never named."""
+        seq, role = self._history.roles.get(key_id, (self._size, None))
+        return role if seq < self._size else None
+
+    def key_at(self, token_serial: str, cka_id: bytes) -> str | None:
+        """Return the id of the key, a past or present log key included, with this CKA_ID on this token."""
+        seq, key_id = self._history.token_places.get((token_serial, cka_id), (self._size, None))
+        return key_id if seq < self._size else None
+
     def has_token_place(self, token_serial: str, cka_id: bytes) -> bool:
-        """Whether a key of the registry, a log key included, has this CKA_ID on this token."""
-        logs = (self.logs.registry, self.logs.statements)
-        added_seq = self._history.token_places.get((token_serial, cka_id), self._size)
-        return added_seq < self._size or any((token_serial, cka_id) == (it.token_serial, it.cka_id) for it in logs)
+        """Whether a key of the registry, a past or present log key included, has this CKA_ID on this token."""
+        return self.key_at(token_serial, cka_id) is not None
 
     def root(self) -> bytes:
         """Return the Merkle root of the registry log."""
@@ -266,16 +393,19 @@ class Registry:
         return self.at_size(size)
 
     def open_keys(self, witness_id: str, *, at: int | None = None) -> list[KeyVersion]:
-        """Return the witness's open keys, or those valid at index `at`, in the order they were opened."""
+        """Return the witness's open keys, or those valid at index `at`, in the order they were opened.
+
+        By position alone: a compromised key is among them.
+        """
         if at is None:
             return list(self._open_keys.get(witness_id, ()))
         keys = (key for key in self.keys.values() if key.witness_id == witness_id and key.active(at))
         return sorted(keys, key=_opened_seq)
 
     def signing_key(self, witness_id: str, *, stream: str | None = None) -> KeyVersion | None:
-        """Return the witness's open key that was opened last and covers `stream`, where one is given."""
+        """Return the key the witness signs with: opened last, not compromised, covering `stream` if one is given."""
         for key in reversed(self._open_keys.get(witness_id, ())):
-            if stream is None or key.covers(stream):
+            if key.may_sign and (stream is None or key.covers(stream)):
                 return key
         return None
 
@@ -299,3 +429,9 @@ def _read(envelope: Envelope) -> Record:
     if envelope.payload_type != RECORD_TYPE:
         raise RecordError(f"expected payload type {RECORD_TYPE}, got another")
     return decode(envelope.body)
+
+
+def _check_publishable(envelope: Envelope) -> None:
+    size = len(envelope.entry())
+    if size > ENTRY_BYTES:
+        raise RecordError(f"expected a log entry of at most {ENTRY_BYTES} bytes, got {size}")

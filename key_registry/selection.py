@@ -12,8 +12,8 @@ SELECTION_TYPE = "application/vnd.witness-service.selection.v1+json"
 def rank(registry: Registry, *, stream: str, sequence: int, previous_event_hash: str | None) -> list[str]:
     """Return the ids of the witnesses that can sign for this place, in the order they are chosen.
 
-    Round r takes the witness at r modulo their number. Candidates have an open key that covers the stream.
-    They are ordered by ascending SHA-256 of the PAE of `SELECTION_TYPE` over what is known before the event
+    Round r takes the witness at r modulo their number. Candidates have a key that is open, not compromised and covers
+    the stream. They are ordered by ascending SHA-256 of the PAE of `SELECTION_TYPE` over what is known before the event
     is: its place, the hash it continues, the registry, and the witness id.
 
     Args:

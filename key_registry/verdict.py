@@ -94,12 +94,13 @@ class Code(enum.Enum):
     )
     NOT_LOGGED = (
         Outcome.INDETERMINATE,
-        "Nothing shows that the statement is in the log, and without its place there it cannot be told when "
-        "it was signed. Ask the service for the evidence file.",
+        "Nothing that still counts shows that the statement is in the log, and without its place there it cannot "
+        "be told when it was signed. Ask the service for the evidence file.",
     )
     QUORUM_NOT_MET = (
         Outcome.INDETERMINATE,
-        "Too few of the cosigners that the policy names have signed the checkpoint.",
+        "Too few of the cosigners that the policy names have signed the checkpoint. They may have been down: get "
+        "the file again later.",
     )
     BUNDLE_TOO_OLD = (
         Outcome.INDETERMINATE,
@@ -107,7 +108,8 @@ class Code(enum.Enum):
     )
     TIME_INCONSISTENT = (
         Outcome.INDETERMINATE,
-        "Everything holds but the time the signer claims, which does not fit the registry: a clock is wrong.",
+        "Everything holds but the time the signer claims, which does not fit what the registry and the cosigners "
+        "say: a clock is wrong.",
     )
     UNSUPPORTED_ALGORITHM = (
         Outcome.INDETERMINATE,
@@ -125,19 +127,57 @@ class Code(enum.Enum):
         return self.value[1]
 
 
+BY_COSIGNERS = "cosigners"
+BY_OPERATOR = "operator"
+BY_LEADS = "leads"
+BY_TIMESTAMP_AUTHORITY = "timestamp authority"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One end of the interval in which a statement was signed.
+
+    Args:
+        time: YYYY-MM-DDTHH:MM:SS.ffffffZ.
+        source: whose word it is: BY_COSIGNERS, BY_TIMESTAMP_AUTHORITY, or BY_LEADS, which is a claim only.
+    """
+
+    time: str
+    source: str
+
+    def to_object(self) -> dict[str, JSONValue]:
+        """Return the bound for JSON."""
+        return {"source": self.source, "time": self.time}
+
+
 @dataclass(frozen=True)
 class AsOf:
-    """The knowledge a verdict rests on: the coverage of the bundle.
+    """The knowledge a verdict rests on: the bundle.
 
     Args:
         registry_size: how many registry records.
-        statement_size: up to which size of the statement log they are known to be all.
-        time: when that was said.
+        statement_size: up to which size of the statement log they are said to be all.
+        time: when that was said, by the operator's clock.
+        completeness: whose word it is that no record is missing: BY_COSIGNERS under a policy that asks for them,
+            otherwise BY_OPERATOR.
+        cosigned_at: when a quorum of the cosigners had seen these records and no more; None if none is asked.
     """
 
     registry_size: int
     statement_size: int
     time: str
+    completeness: str = BY_OPERATOR
+    cosigned_at: str | None = None
+
+    def to_object(self) -> dict[str, JSONValue]:
+        """Return it for JSON."""
+        return {
+            "completeness": self.completeness,
+            "cosigned_at": self.cosigned_at,
+            "registry_size": str(self.registry_size),
+            "statement_size": str(self.statement_size),
+            "time": self.time,
+        }
 
 
 @dataclass(frozen=True)
@@ -151,6 +191,9 @@ class Verdict:
         statement: what the evidence says, as far as it could be read. Unless VALID it is a claim only.
         leaf_index: the place in the statement log that the evidence claims.
         event_compared: whether the event hash was compared with one the caller computed.
+        completeness: whose word it is that the log has one history and the bundle every record: BY_COSIGNERS only if
+            they were asked about both; None as long as no checkpoint of the log was found to count.
+        not_before, existed_by: when the statement was signed; None where nothing tells.
     """
 
     code: Code
@@ -159,6 +202,9 @@ class Verdict:
     statement: Statement | None = None
     leaf_index: int | None = None
     event_compared: bool = False
+    completeness: str | None = None
+    not_before: Bound | None = None
+    existed_by: Bound | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -170,12 +216,15 @@ class Verdict:
 
     def to_object(self) -> dict[str, JSONValue]:
         """Return the verdict for JSON: strings only, null where something is not known."""
-        said, as_of = self.statement, self.as_of
+        said = self.statement
         return {
-            "as_of": None if as_of is None else {name: str(value) for name, value in as_of.__dict__.items()},
+            "as_of": _object(self.as_of),
             "code": self.code.name,
+            "completeness": self.completeness,
             "event_compared": "yes" if self.event_compared else "no",
+            "existed_by": _object(self.existed_by),
             "leaf_index": None if self.leaf_index is None else str(self.leaf_index),
+            "not_before": _object(self.not_before),
             "outcome": self.outcome.name,
             "reason": self.reason,
             **{name: None if said is None else str(getattr(said, name)) for name in _SAID},
@@ -183,3 +232,7 @@ class Verdict:
 
 
 _SAID = ("environment", "event_hash", "key_id", "sequence", "signed_at", "stream", "witness_id")
+
+
+def _object(part: AsOf | Bound | None) -> JSONValue:
+    return None if part is None else part.to_object()

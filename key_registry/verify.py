@@ -5,18 +5,23 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from typing import NoReturn
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, NoReturn
 
+from key_registry.audit import Audit, read_file, writing
 from key_registry.bundle import BUNDLE_BYTES
+from key_registry.cannot_run import CannotRun
 from key_registry.errors import FormatError
-from key_registry.evidence_files import EVIDENCE_SUFFIX, find_evidence, read_regular
-from key_registry.examine import Examiner, Task, examine
-from key_registry.judge import TrustedRegistry, open_bundle
-from key_registry.report import Progress, Style, Tally
+from key_registry.evidence_files import EVIDENCE_SUFFIX
+from key_registry.examine import Task
+from key_registry.export import EXPORT_SUFFIX
+from key_registry.report import Style, printable
 from key_registry.statement import ENVIRONMENTS, check_hash
-from key_registry.verdict import Verdict
+from key_registry.timestamp_files import Timestamps
+
+if TYPE_CHECKING:
+    from key_registry.html_report import HtmlReport
 
 _REGISTRY_ID = re.compile("[0-9a-f]{64}")
 _ABOUT = "Judge whether events were witnessed by keys that were valid, from files alone."
@@ -32,10 +37,6 @@ exit code:
 """
 
 
-class CannotRun(Exception):
-    """Something the program needs is missing or wrong; the text is one line for the person who called it."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run witness-verify and return its exit code; what is wrong is said in a line, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -48,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 3
     except CannotRun as error:
-        print(f"witness-verify: {error}", file=sys.stderr)
+        print(f"witness-verify: {printable(str(error))}", file=sys.stderr)
+        return 3
+    except MemoryError:
+        print("witness-verify: there is not enough memory to read the files", file=sys.stderr)
         return 3
     except BrokenPipeError:
         _discard_output()
@@ -92,110 +96,112 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--event-hash", metavar="HASH", help='the hash of the event: "sha256:" or "blake3:", and hex')
     add("--events", metavar="FILE", help="the hashes of many events: stream<TAB>sequence<TAB>hash a line")
+    add(
+        "--also-bundle",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="another copy of the registry, older or newer; contradicting histories are a LOG_FORK",
+    )
+    add(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a checkpoint of either log that you have from elsewhere, such as a cosigner; likewise",
+    )
+    add("--tsa-roots", metavar="FILE", help="trust timestamps (RFC 3161) by authorities under these PEM certificates")
+    add(
+        "--timestamps",
+        metavar="FOLDER",
+        help="look for them here too: checkpoint-SIZE.tsr; they are also found beside the evidence",
+    )
     add("--json", action="store_true", help="print JSON, an object a line; the last one is a summary")
-    add("paths", nargs="+", metavar="PATH", help=f"an evidence file, or a folder of *{EVIDENCE_SUFFIX} files")
+    add("--html", metavar="FILE", help="write the report to one HTML file too")
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help=f"an evidence file, an export, or a folder of *{EVIDENCE_SUFFIX} and *{EXPORT_SUFFIX} files",
+    )
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     if options.event_hash and options.events:
         raise CannotRun("expected --event-hash or --events, got both")
+    if options.timestamps and not options.tsa_roots:
+        raise CannotRun("expected --tsa-roots with --timestamps, got none")
     for path in options.paths:
         if not os.path.lexists(path):
             raise CannotRun(f"expected evidence at {path}, got nothing there")
-    style = Style(as_json=options.json, colour=_wants_colour())
+    if options.html:
+        _check_page_apart(options)
     with ExitStack() as resources:
         task = Task(
-            bundle=_read(options.bundle, BUNDLE_BYTES),
+            bundle=read_file(options.bundle, BUNDLE_BYTES),
             registry_id=_registry_id(options.registry_id),
             environments=frozenset(options.accept_environment),
             event_hash=_event_hash(options.event_hash),
             events=_write_event_list(options.events, resources),
-            style=style,
+            timestamps=_timestamps(options),
+            as_json=options.json,
         )
-        trusted = open_bundle(task.bundle, task.registry_id)
-        if isinstance(trusted, Verdict):
-            return _conclude(options.bundle, trusted, style)
-        if len(options.paths) == 1 and not os.path.isdir(options.paths[0]) and not options.events:
-            return _judge_one(options.paths[0], trusted, task)
-        return _judge_all(options.paths, trusted, task)
+        return Audit(
+            task=task,
+            bundle=options.bundle,
+            paths=options.paths,
+            also_bundles=options.also_bundle,
+            checkpoints=options.checkpoint,
+            style=Style(as_json=options.json, colour=_wants_colour()),
+            page=_page(options.html, resources),
+        ).run()
 
 
-def _judge_one(path: str, trusted: TrustedRegistry, task: Task) -> int:
+def _timestamps(options: argparse.Namespace) -> Timestamps | None:
+    if options.tsa_roots is None:
+        return None
+    from key_registry.timestamp import MAX_ROOTS_BYTES, LibraryMissing, read_roots, read_token
+
+    with suppress(FormatError):
+        try:
+            read_token(b"")
+        except LibraryMissing as error:
+            raise CannotRun(str(error)) from None
+    roots = read_file(options.tsa_roots, MAX_ROOTS_BYTES)
     try:
-        verdict = Examiner(trusted, task).judge(path)
-    except OSError as error:
-        raise CannotRun(f"cannot read {path}: {error.strerror}") from None
-    return _conclude(path, verdict, task.style)
+        read_roots(roots)
+    except FormatError as error:
+        raise CannotRun(f"cannot use {options.tsa_roots}: {error}") from None
+    return Timestamps(options.timestamps, roots)
 
 
-def _conclude(path: str, verdict: Verdict, style: Style) -> int:
-    print(style.one(path, verdict))
-    if style.as_json:
-        tally = Tally()
-        tally.codes[verdict.code] += 1
-        print(style.summary(tally, verdict.as_of, compared=verdict.event_compared))
-    return verdict.outcome.value
+def _page(path: str | None, resources: ExitStack) -> "HtmlReport | None":
+    if path is None:
+        return None
+    from key_registry.html_report import HtmlReport
+
+    with writing():
+        return resources.enter_context(HtmlReport(path))
 
 
-def _judge_all(paths: Iterable[str], trusted: TrustedRegistry, task: Task) -> int:
-    tally, witnessed, progress = Tally(), bytearray(), Progress()
-    try:
-        for found in examine(trusted, task, find_evidence(paths)):
-            tally.add(found.tally)
-            for number in found.witnessed:
-                _mark(witnessed, number)
-            if found.lines:
-                progress.clear()
-                print("\n".join(found.lines))
-            progress.show("files judged", tally.files)
-    except ChildProcessError as error:
-        raise CannotRun(str(error)) from None
-    finally:
-        progress.clear()
-    if not tally.files:
-        raise CannotRun(f"expected *{EVIDENCE_SUFFIX} files in the folder, got none")
-    if task.events is not None:
-        _report_missing(task.events, witnessed, tally, task.style)
-    compared = task.event_hash is not None or task.events is not None
-    print(task.style.summary(tally, trusted.as_of, compared=compared))
-    return tally.exit_code()
-
-
-def _mark(bits: bytearray, number: int) -> None:
-    missing = number // 8 + 1 - len(bits)
-    bits.extend(bytes(max(missing, 0)))
-    bits[number // 8] |= 1 << number % 8
-
-
-def _report_missing(events: str, witnessed: bytearray, tally: Tally, style: Style) -> None:
-    from key_registry.event_list import EventList
-
-    with EventList(events) as listed:
-        for number, (stream, sequence) in enumerate(listed.places()):
-            if number // 8 >= len(witnessed) or not witnessed[number // 8] >> number % 8 & 1:
-                tally.missing += 1
-                print(style.missing(stream, sequence))
+def _check_page_apart(options: argparse.Namespace) -> None:
+    """Raise CannotRun if the page would take the place of something that is read."""
+    read = [options.bundle, options.registry_id.removeprefix("@"), options.events, options.tsa_roots]
+    for path in [*read, *options.also_bundle, *options.checkpoint, *options.paths]:
+        with suppress(OSError, ValueError):
+            if path and os.path.samefile(path, options.html):
+                raise CannotRun(f"expected --html to name a file of its own, got {path}, which is read")
 
 
 def _wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _read(path: str, limit: int) -> bytes:
-    try:
-        data = read_regular(path, limit + 1)
-    except OSError as error:
-        raise CannotRun(f"cannot read {path}: {error.strerror}") from None
-    if len(data) > limit:
-        raise CannotRun(f"cannot read {path}: expected at most {limit} bytes, got more")
-    return data
-
-
 def _registry_id(given: str) -> str:
     text = given
     if given.startswith("@"):
-        text = _read(given[1:], 1024).decode("ascii", "replace")
+        text = read_file(given[1:], 1024).decode("ascii", "replace")
     text = text.strip().lower()
     if not _REGISTRY_ID.fullmatch(text):
         raise CannotRun("expected a registry id of 64 hex digits, or @ and the path of a file with them, got neither")

@@ -94,7 +94,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=os.environ | (environment or {}),
+                env=os.environ | {"NO_PROXY": "127.0.0.1"} | (environment or {}),
             )
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
@@ -266,6 +266,7 @@ class Foundation:
     registry: Registry
     token: Path
     lead_key: Path
+    database: str = FOUNDED
 
 
 @pytest.fixture(scope="session")
@@ -281,13 +282,17 @@ def foundation(
     return Foundation(registry, folder / "token", lead_key)
 
 
-async def _found(dsn: str, token: TokenRef, lead: LeadKey) -> Registry:
+async def _found(dsn: str, token: TokenRef, lead: LeadKey, policy: str = "none") -> Registry:
     store = await Store.open(dsn)
     custody = await Custody.open([(token, 1)], sign_timeout=10.0)
     try:
         founding = Founding(store, custody, [lead], clock.now)
         registry = await founding.genesis(
-            environment="development", origin="test.witness-service.invalid", threshold=1, token_serial=token.serial
+            environment="development",
+            origin="test.witness-service.invalid",
+            threshold=1,
+            token_serial=token.serial,
+            policy=policy,
         )
         for _ in range(3):
             registry = await founding.witness(registry, algorithm=Algorithm.ED25519, token_serial=token.serial)
@@ -295,6 +300,28 @@ async def _found(dsn: str, token: TokenRef, lead: LeadKey) -> Registry:
     finally:
         await custody.close()
         await store.close()
+
+
+@contextmanager
+def founded(postgres: EmbeddedPostgres, folder: Path, policy: str) -> Iterator[ServeService]:
+    """Lend a service whose registry was founded with a cosigner policy, for one test alone."""
+    folder.mkdir()
+    database = f"founded_{os.getpid()}_{next(_numbers)}"
+    create_database(postgres.dsn(SUPERUSER, "postgres"), database, template=TEMPLATE)
+    token = softhsm.create_token(folder / "template", TOKEN_LABEL)
+    lead_key = folder / "lead.pem"
+    try:
+        registry = asyncio.run(_found(postgres.dsn(SERVICE, database), token, LeadKey.create(lead_key), policy))
+        with serving(Foundation(registry, folder / "template", lead_key, database), postgres, folder / "service") as made:
+            yield made
+    finally:
+        drop_database(postgres, database)
+
+
+def drop_database(postgres: EmbeddedPostgres, name: str) -> None:
+    """Remove a database, whoever is connected to it."""
+    with psycopg.connect(postgres.dsn(SUPERUSER, "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def copy_token(template: Path, folder: Path) -> TokenRef:
@@ -310,7 +337,7 @@ def serving(foundation: Foundation, postgres: EmbeddedPostgres, folder: Path) ->
     """Lend a service over a copy of the foundation; its files lie in a folder, which is made."""
     folder.mkdir()
     database = f"service_{os.getpid()}_{next(_numbers)}"
-    create_database(postgres.dsn(SUPERUSER, "postgres"), database, template=FOUNDED)
+    create_database(postgres.dsn(SUPERUSER, "postgres"), database, template=foundation.database)
     token = copy_token(foundation.token, folder / "token")
     made = ServeService(
         folder,
@@ -343,8 +370,7 @@ def serving(foundation: Foundation, postgres: EmbeddedPostgres, folder: Path) ->
         yield made
     finally:
         made.clean()
-        with psycopg.connect(postgres.dsn(SUPERUSER, "postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+        drop_database(postgres, database)
 
 
 @pytest.fixture

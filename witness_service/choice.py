@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from key_registry import selection
 from key_registry.replay import KeyVersion, Registry
 from key_registry.statement import Statement
@@ -18,9 +20,12 @@ class Choice:
         self._custody = custody
         self._clock = clock
 
-    def statement(self, registry: Registry, event: Event) -> Statement:
-        """Return the statement about an accepted event; raises Refused when no witness can sign it."""
-        turn, key = self._key(registry, event)
+    def statement(self, registry: Registry, stopped: Collection[str], event: Event) -> Statement:
+        """Return the statement about an accepted event; raises Refused when no witness can sign it.
+
+        stopped: key ids by which nothing may be claimed, of the same transaction.
+        """
+        turn, key = self._key(registry, stopped, event)
         return Statement(
             environment=registry.environment,
             event_hash=event.event_hash,
@@ -38,7 +43,7 @@ class Choice:
             witness_id=key.witness_id,
         )
 
-    def _key(self, registry: Registry, event: Event) -> tuple[int, KeyVersion]:
+    def _key(self, registry: Registry, stopped: Collection[str], event: Event) -> tuple[int, KeyVersion]:
         """Return round and key: of the first witness in the order whose key can sign."""
         ranked = selection.rank(
             registry,
@@ -48,7 +53,7 @@ class Choice:
         )
         for turn, witness_id in enumerate(ranked):
             key = registry.signing_key(witness_id, stream=event.stream)
-            if key is not None and self._custody.usable(key.key_id):
+            if key is not None and key.key_id not in stopped and self._custody.usable(key.key_id):
                 return turn, key
         # A token that is only away for a moment is no reason to tell a writer that nothing can be done.
         raise self._custody.refusal() or Refused(

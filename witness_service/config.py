@@ -7,7 +7,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 LinkRule = Literal["witnessed", "recorded", "none"]
@@ -38,7 +47,7 @@ class ServiceSection(_Section):
 
     listen: Address = "127.0.0.1:7233"
     environment: Literal["production", "development"] = "production"
-    registry_id: RegistryId
+    registry_id: RegistryId = ""
     drain_seconds: float = Field(default=30.0, gt=0, le=600)
 
 
@@ -97,6 +106,57 @@ class LimitsSection(_Section):
     proposal_seconds: float = Field(default=3600.0, gt=0)
 
 
+def _web_address(value: str) -> str:
+    scheme, _, rest = value.partition("://")
+    host = rest.partition("/")[0]
+    if scheme not in ("http", "https") or not host or "@" in host or not value.isascii() or value.split() != [value]:
+        expected = "expected an address that starts with http:// or https:// and holds no password, got something else"
+        raise PydanticCustomError("url", expected)
+    return value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+class CosigningSection(_Section):
+    """[cosigning]: how the cosigners of the registry's policy are asked.
+
+    urls: submission prefixes by the cosigner's name in the policy, in place of those in the policy. ignore: names of
+    cosigners that are not asked, whatever the policy says.
+    """
+
+    publish_seconds: float = Field(default=10.0, gt=0, le=3600)
+    heartbeat_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    urls: dict[str, WebAddress] = {}
+    ignore: list[str] = []
+
+
+class TimestampsSection(_Section):
+    """[timestamps]: the timestamp authority that is asked for tokens over checkpoints; none without a url."""
+
+    url: WebAddress | None = None
+    roots_file: Path | None = None
+    interval_seconds: float = Field(default=60.0, ge=0, le=86_400)
+    timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _has_roots(self) -> TimestampsSection:
+        if (self.url is None) != (self.roots_file is None):
+            raise PydanticCustomError("timestamps", "expected both url and roots_file, got one of them")
+        return self
+
+    def roots_pem(self) -> bytes:
+        """Return the certificates that may have issued the authority's, in PEM; raises ConfigurationError."""
+        assert self.roots_file is not None
+        try:
+            return self.roots_file.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                f"[timestamps] roots_file: cannot read {self.roots_file}: {error.strerror}"
+            ) from error
+
+
 class Configuration(_Section):
     """Everything `witness serve` needs to know."""
 
@@ -105,6 +165,8 @@ class Configuration(_Section):
     tokens: list[TokenSection] = Field(min_length=1)
     streams: list[StreamSection] = []
     limits: LimitsSection = LimitsSection()
+    cosigning: CosigningSection = CosigningSection()
+    timestamps: TimestampsSection = TimestampsSection()
 
     def link_rule(self, stream: str) -> LinkRule:
         """Return the link rule a stream gets when its first event arrives."""
@@ -114,8 +176,11 @@ class Configuration(_Section):
         return "witnessed"
 
 
-def load(path: Path) -> Configuration:
-    """Return the configuration in a TOML file; raises ConfigurationError."""
+def load(path: Path, *, founded: bool = True) -> Configuration:
+    """Return the configuration in a TOML file; raises ConfigurationError.
+
+    founded: whether it must name a registry; only what founds one does without.
+    """
     try:
         data = tomllib.loads(path.read_text())
     except OSError as error:
@@ -123,9 +188,15 @@ def load(path: Path) -> Configuration:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: expected TOML: {error}") from error
     try:
-        return Configuration.model_validate(data)
+        configuration = Configuration.model_validate(data)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {_first_problem(error)}") from None
+    if founded and not configuration.service.registry_id:
+        raise ConfigurationError(
+            f"{path}: service.registry_id: expected the id that `witness genesis store` printed, got none; found the "
+            "registry first, with `witness genesis draft`"
+        )
+    return configuration
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -41,6 +41,7 @@ class Custody:
         self._pools = dict(pools)
         self._sign_timeout = sign_timeout
         self._held: dict[str, HeldKey] = {}
+        self._let_go: set[str] = set()
         self._quarantined: dict[str, str] = {}
         self._loading = asyncio.Lock()
 
@@ -62,13 +63,13 @@ class Custody:
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
-    async def hold(self, public_key: PublicKey, cka_id: bytes, token_serial: str) -> None:
+    async def hold(self, public_key: PublicKey, cka_id: bytes, token_serial: str, *, wait: bool = True) -> None:
         """Find a key in its token and prove it; does nothing when it is held already.
 
-        Raises HsmError when the token lacks the key or it is not the registry's, KeyError for an unknown token.
+        wait: whether to wait for a token that is being started anew. Raises HsmError when the token lacks the key or it is not the registry's, KeyError for an unknown token.
         """
         async with self._loading:
-            if public_key.key_id in self._held:
+            if public_key.key_id in self._held and public_key.key_id not in self._let_go:
                 return
             pool = self._pools.get(token_serial)
             if pool is None:
@@ -76,8 +77,33 @@ class Custody:
                     Fault.CONFIGURATION,
                     f"expected a configured token with serial {token_serial}, which the registry names, got none",
                 )
+            if not wait and not pool.state().serving:
+                raise HsmError(Fault.DEVICE, "expected a token that answers, got one that does not; it is tried again")
             await pool.load(KeyRef(cka_id, Algorithm(public_key.algorithm), public_key.spki))
             self._held[public_key.key_id] = HeldKey(public_key, cka_id, pool)
+            self._let_go.discard(public_key.key_id)
+
+    def let_go(self, key_id: str) -> None:
+        """Ask a key nothing more, because the leads distrust it; `hold` takes it up again."""
+        held = self._held.get(key_id)
+        if held is not None and key_id not in self._let_go:
+            self._let_go.add(key_id)
+            held.pool.forget(held.cka_id)
+
+    async def is_in_token(self, public_key: PublicKey, cka_id: bytes, token_serial: str) -> bool:
+        """Say whether a private key is in its token; raises Refused when the token does not answer."""
+        pool = self._pools[token_serial]
+        try:
+            await pool.load(KeyRef(cka_id, Algorithm(public_key.algorithm), public_key.spki))
+        except HsmError as error:
+            # Something else under the CKA_ID is not the key, but nobody should take it for an empty place either.
+            if not error.is_absent:
+                raise refusal_of(error) from error
+            return False
+        finally:
+            if public_key.key_id not in self._held or public_key.key_id in self._let_go:
+                pool.forget(cka_id)
+        return True
 
     async def generate(self, algorithm: Algorithm, label: str, token_serial: str) -> GeneratedKey:
         """Make a key inside a token; raises HsmError."""
@@ -90,10 +116,18 @@ class Custody:
     def usable(self, key_id: str) -> bool:
         """Say whether a key is held, not quarantined, and its token answers."""
         held = self._held.get(key_id)
-        if held is None or key_id in self._quarantined:
+        if held is None or key_id in self._quarantined or key_id in self._let_go:
             return False
         state = held.pool.state()
         return state.serving and held.cka_id.hex() not in state.refused_keys
+
+    def may_come_back(self, key_id: str) -> bool:
+        """Say whether a key that is not usable may be so again by itself, because only its token is away."""
+        held = self._held.get(key_id)
+        if held is None or key_id in self._quarantined or key_id in self._let_go:
+            return False
+        state = held.pool.state()
+        return state.status is not PoolStatus.LATCHED and held.cka_id.hex() not in state.refused_keys
 
     def quarantine(self, key_id: str, reason: str) -> None:
         """Stop a key of this instance for good: only a restart, with its self-test, brings it back."""
@@ -128,7 +162,7 @@ class Custody:
         by_pool: dict[int, tuple[SignerPool, list[int], list[tuple[bytes, bytes]]]] = {}
         for index, (key_id, message) in enumerate(requests):
             held = self._held.get(key_id)
-            if held is None or key_id in self._quarantined:
+            if held is None or key_id in self._quarantined or key_id in self._let_go:
                 results[index] = self._unusable(key_id)
                 continue
             _, indices, work = by_pool.setdefault(id(held.pool), (held.pool, [], []))

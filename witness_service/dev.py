@@ -21,7 +21,7 @@ from pathlib import Path
 from hsm import Algorithm, TokenRef, softhsm
 from key_registry.migrations import OWNER, SERVICE, migrate
 from key_registry.replay import Registry
-from witness_service import clock, logs, service
+from witness_service import clock, durable_file, logs, service
 from witness_service.config import Configuration, load
 from witness_service.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 from witness_service.founding import Founding
@@ -30,8 +30,6 @@ from witness_service.lead_key import LeadKey
 WITNESSES = 3
 DATABASE = "witness"
 TOKEN_LABEL = "witness-dev"
-UNFOUNDED = "0" * 64
-"""Registry id in the configuration until the registry is founded."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ async def _prepare_and_serve(state: State, postgres: EmbeddedPostgres, listen: s
     await asyncio.to_thread(migrate, postgres.dsn(OWNER, DATABASE))
     token = await asyncio.to_thread(_token, state)
     dsn = postgres.dsn(SERVICE, DATABASE)
-    registry = await _founded(state, _write_configuration(state, token, dsn, UNFOUNDED, listen))
+    registry = await _founded(state, _write_configuration(state, token, dsn, None, listen))
     configuration = _write_configuration(state, token, dsn, registry.registry_id, listen)
     await service.serve(configuration, stop, lambda address: _announce(state, registry, address))
 
@@ -147,14 +145,19 @@ def _open_witnesses(registry: Registry) -> int:
     return sum(1 for witness_id in registry.witnesses if registry.open_keys(witness_id))
 
 
-def _write_configuration(state: State, token: TokenRef, dsn: str, registry_id: str, listen: str) -> Configuration:
-    """Write the file `witness serve` would be given, and read it back: both commands go through it."""
+def _write_configuration(
+    state: State, token: TokenRef, dsn: str, registry_id: str | None, listen: str
+) -> Configuration:
+    """Write the file `witness serve` would be given, and read it back: both commands go through it.
+
+    registry_id: None until the registry is founded.
+    """
+    names_registry = f'registry_id = "{registry_id}"\n' if registry_id else ""
     text = f"""# Written by witness dev at each start.
 [service]
 listen = {json.dumps(listen)}
 environment = "development"
-registry_id = "{registry_id}"
-
+{names_registry}
 [database]
 dsn = {json.dumps(dsn)}
 
@@ -166,7 +169,7 @@ pin_file = {json.dumps(token.pin_file)}
 environment = {{ {", ".join(f"{name} = {json.dumps(value)}" for name, value in token.environment.items())} }}
 """
     _write(state.configuration, text)
-    return load(state.configuration)
+    return load(state.configuration, founded=registry_id is not None)
 
 
 def _announce(state: State, registry: Registry, address: str) -> None:
@@ -196,9 +199,4 @@ stop            Ctrl-C""",
 
 def _write(path: Path, text: str) -> None:
     """Write a file for its owner only, whole or not at all."""
-    making = path.with_suffix(".new")
-    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    making.rename(path)
+    durable_file.replace(path, text.encode(), mode=0o600)

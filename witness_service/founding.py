@@ -1,57 +1,115 @@
-"""The first records of a registry: its genesis, and the first key of each witness."""
+"""The first records of a registry: its genesis, and the first key of each witness.
+
+In production the leads are elsewhere: the genesis is drafted here, signed by each of them on a machine of theirs,
+and stored here when all have signed. `witness dev` holds its only lead's key and does the same in one go.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hsm import Algorithm
 from key_registry import dsse
 from key_registry.checkpoint import Checkpoint
 from key_registry.public_key import PublicKey
-from key_registry.record import RECORD_TYPE, Genesis, KeyAdd, Lead, LogKey, Logs, Rotate
+from key_registry.record import RECORD_TYPE, Genesis, KeyAdd, Lead, LogKey, Logs, Rotate, previous_hash
 from key_registry.replay import Registry
-from key_registry.store import Store
+from key_registry.store import RegistryMoved, Store
 from witness_service.clock import Clock
 from witness_service.custody import Custody
-from witness_service.lead_key import LeadKey
+from witness_service.lead_signer import LeadSigner
+
+REASON = "founding"
+"""Why the first key of each witness came to be, in its records."""
+
+
+class NotFounded(Exception):
+    """The genesis cannot be stored; reason: stable, upper case. The message says what was expected and what to do."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def origins(origin: str) -> tuple[str, str]:
+    """Return the origins of registry log and statement log below a schema-less URL."""
+    return f"{origin}/registry", f"{origin}/statements"
+
+
+async def make_log_key(custody: Custody, origin: str, token_serial: str) -> LogKey:
+    """Make the key of a log in a token; raises HsmError."""
+    made = await custody.generate(Algorithm.ED25519, "log", token_serial)
+    return LogKey(origin, PublicKey.from_spki(made.public_key), made.cka_id, token_serial)
+
+
+def founded(body: bytes, signatures: Iterable[dsse.Signature]) -> Registry:
+    """Return the registry that begins with a genesis record, which every lead must have signed.
+
+    body: the record's exact bytes. Raises RecordError, FormatError.
+    """
+    return Registry.replay([dsse.Envelope(RECORD_TYPE, body, tuple(signatures))], registry_id=None)
+
+
+async def require_unfounded(store: Store, *, but: str | None = None) -> None:
+    """Raise NotFounded when the database holds a registry, unless it is the one with the id `but`."""
+    stored = await store.records()
+    if stored and previous_hash(stored[0]) != but:
+        raise NotFounded(
+            "REGISTRY_EXISTS",
+            f"expected a database without a registry, got the one of registry {previous_hash(stored[0])}; "
+            "a database holds one registry only",
+        )
+
+
+async def store_genesis(store: Store, registry: Registry) -> bool:
+    """Store record 0 unless it is stored already; returns whether it was not.
+
+    The same body counts as the same record: a lead who signs twice may give two signatures. Raises NotFounded when
+    the database holds another registry, StoreError.
+    """
+    (envelope,) = registry.envelopes
+    try:
+        await store.append_record(envelope, seq=0)
+    except RegistryMoved:
+        await require_unfounded(store, but=registry.registry_id)
+        return False
+    return True
 
 
 class Founding:
     """Makes a registry with the leads present; each step is stored before the next, so it can be continued."""
 
-    def __init__(self, store: Store, custody: Custody, leads: Sequence[LeadKey], clock: Clock) -> None:
+    def __init__(self, store: Store, custody: Custody, leads: Sequence[LeadSigner], clock: Clock) -> None:
         self._store = store
         self._custody = custody
         self._leads = leads
         self._clock = clock
 
-    async def genesis(self, *, environment: str, origin: str, threshold: int, token_serial: str) -> Registry:
+    async def genesis(
+        self, *, environment: str, origin: str, threshold: int, token_serial: str, policy: str = "none"
+    ) -> Registry:
         """Make the log keys and the genesis record.
 
-        origin: schema-less URL under which both logs get their names. threshold: leads that make a quorum.
+        origin: schema-less URL under which both logs get their names. threshold: leads that make a quorum. policy:
+        "none", or the text of a C2SP tlog-policy without log lines.
         """
         leads = sorted(self._leads, key=lambda lead: lead.public_key.key_id)
-        record = Genesis(
+        registry_log, statement_log = origins(origin)
+        body = Genesis(
             created_at=self._clock(),
             environment=environment,
-            leads=tuple(Lead(f"lead {number}", lead.public_key) for number, lead in enumerate(leads, 1)),
+            leads=tuple(Lead(lead.name or f"lead {number}", lead.public_key) for number, lead in enumerate(leads, 1)),
             threshold=threshold,
             logs=Logs(
-                registry=await self._log_key(f"{origin}/registry", token_serial),
-                statements=await self._log_key(f"{origin}/statements", token_serial),
+                registry=await make_log_key(self._custody, registry_log, token_serial),
+                statements=await make_log_key(self._custody, statement_log, token_serial),
             ),
-        )
-        body = record.encode()
-        envelope = dsse.Envelope(RECORD_TYPE, body, self._quorum(body))
-        registry = Registry.replay([envelope], registry_id=None)
-        await self._store.append_record(envelope, seq=0)
+            policy=policy,
+        ).encode()
+        registry = founded(body, self._quorum(body))
+        await store_genesis(self._store, registry)
         return registry
-
-    async def _log_key(self, origin: str, token_serial: str) -> LogKey:
-        made = await self._custody.generate(Algorithm.ED25519, "log", token_serial)
-        public_key = PublicKey.from_spki(made.public_key)
-        return LogKey(origin, public_key, made.cka_id, token_serial)
 
     async def witness(self, registry: Registry, *, algorithm: Algorithm, token_serial: str) -> Registry:
         """Add a witness with a first key, and open the key at the head of the statement log."""
@@ -71,6 +129,7 @@ class Founding:
             cka_id=made.cka_id,
             token_serial=token_serial,
             attributes=dict(made.attributes),
+            reason=REASON,
         )
         registry = await self._append(registry, key_add.encode(), public_key.key_id)
         opening = Rotate(
@@ -83,6 +142,7 @@ class Founding:
             close=None,
             count=None,
             checkpoint=await self._statement_checkpoint(registry),
+            reason=REASON,
         )
         return await self._append(registry, opening.encode(), public_key.key_id)
 

@@ -1,26 +1,40 @@
-"""The hand-over from a witness's old key to its new one, without a pause.
+"""Carrying a proposal out: what its quorum has signed takes effect, and a replaced key closes without a pause.
 
-The new key is opened while the old one is still open, and from then on every claim uses the new key. When no claim
-of the old key is left unsealed, a checkpoint of the statement log that covers all its signatures closes it. Each step
+A new key is opened while the old one is still open, and from then on every claim uses the new key. When no claim of
+the old key is left unsealed, a checkpoint of the statement log that covers all its signatures closes it. Each step
 finds out from the registry whether it was done, so an interrupted hand-over goes on, here or on another instance.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 
 import structlog
 
 from hsm import HsmError
 from key_registry import dsse, record
 from key_registry.errors import RecordError
-from key_registry.public_key import PublicKey
-from key_registry.record import RECORD_TYPE, KeyAdd, Rotate
+from key_registry.record import RECORD_TYPE, Destroyed, Link, Rotate
 from key_registry.replay import Registry
-from key_registry.store import KeyInUse, RegistryMoved, Store, StoredProposal
+from key_registry.store import (
+    Conflict,
+    Document,
+    KeyInUse,
+    ProposalEnded,
+    Quiet,
+    RegistryMoved,
+    SignedSince,
+    Store,
+    StoredProposal,
+)
 from witness_service.clock import Clock
+from witness_service.closing_seal import ClosingSeal
+from witness_service.cosigning.rollback import RollbackGuard
 from witness_service.custody import Custody, refusal_of
-from witness_service.log_signer import LogSigner
+from witness_service.orders import ResumeOrder
+from witness_service.proposal_kinds.destroyed import require_gone
 from witness_service.refusal import Code, Reason, Refused
 from witness_service.registry_view import RegistryView
 
@@ -29,66 +43,185 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 60.0
 """How long the claims of a replaced key may take to be sealed before the hand-over is left for the next call."""
 
+TOKEN_SECONDS = 10.0
+"""How long the token of a replaced key may be away before its closing is left to the leads."""
+
+CLOSING_ATTEMPTS = 10
+
+Approvals = Mapping[str, tuple[bytes, ...]]
+"""Signatures by key id of the lead, one for each document."""
+
+
+class Overtaken(Exception):
+    """What was proposed cannot take effect any more; the message says why, in one sentence."""
+
 
 class HandOver:
-    """Makes and stores the records of a rotation that has its quorum."""
+    """Makes what a proposal says happen."""
 
-    def __init__(self, store: Store, custody: Custody, view: RegistryView, signer: LogSigner, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        custody: Custody,
+        view: RegistryView,
+        seal: ClosingSeal,
+        guard: RollbackGuard,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._custody = custody
         self._view = view
-        self._signer = signer
+        self._seal = seal
+        self._guard = guard
         self._clock = clock
 
-    async def carry_out(self, proposal: StoredProposal) -> None:
-        """Do what of the rotation is not done yet: add the new key, open it, close the old one. Raises Refused."""
-        key_add = record.decode(proposal.body)
-        if not isinstance(key_add, KeyAdd) or proposal.replaces is None:
-            raise Refused(Code.INTERNAL, Reason.INVARIANT_BROKEN, "expected a key-add record in the proposal")
+    async def carry_out(self, proposal: StoredProposal, approvals: Approvals) -> None:
+        """Do what of a proposal is not done yet; approvals make its quorum. Raises Refused, StoreError.
+
+        EmergencyFirst means that a compromise proposal is to be decided first.
+        """
         try:
-            await self._add_key(proposal, key_add)
-            public_key = PublicKey.from_spki(key_add.public_key)
-            await self._custody.hold(public_key, key_add.cka_id, key_add.token_serial)
-            await self._open_key(key_add.key_id, proposal.replaces)
-            await self._close_key(proposal.replaces)
+            for position, document in enumerate(proposal.documents):
+                signatures = tuple(dsse.Signature(lead, given[position]) for lead, given in approvals.items())
+                if document.payload_type == RECORD_TYPE:
+                    await self._store_record(proposal, document, signatures)
+                else:
+                    envelope = dsse.Envelope(document.payload_type, document.body, signatures)
+                    await self._store_order(proposal, envelope)
+            note = await self._close_replaced(proposal)
         except HsmError as error:
             raise refusal_of(error) from error
-        await self._store.set_proposal_state(proposal.proposal_id, "done")
-        log.info("rotation done", new_key=key_add.key_id, old_key=proposal.replaces)
-
-    async def _add_key(self, proposal: StoredProposal, key_add: KeyAdd) -> None:
-        """Store the approved key-add record."""
-        registry = await self._view.refresh()
-        if key_add.key_id not in registry.keys:
-            approvals = await self._store.approvals(proposal.proposal_id)
-            possession = dsse.Signature(key_add.key_id, proposal.possession)
-            try:
-                await self._append(registry, proposal.body, (possession, *approvals))
-            except Refused:
-                if key_add.key_id not in (await self._view.refresh()).keys:
-                    await self._store.set_proposal_state(proposal.proposal_id, "aborted")
-                    raise
-        if proposal.state == "open":
-            await self._store.set_proposal_state(proposal.proposal_id, "approved")
-
-    async def _open_key(self, new_key_id: str, old_key_id: str) -> None:
-        """Open the new key beside the old one; every later claim uses it."""
-        registry = await self._view.refresh()
-        if registry.keys[new_key_id].opened is None:
-            _, checkpoint = await self._signer.newest_statement_checkpoint()
-            body = self._rotate(registry, checkpoint, opens=new_key_id, closes=None, count=None)
-            await self._sign_and_append(registry, body, (new_key_id, old_key_id))
-
-    async def _close_key(self, old_key_id: str) -> None:
-        """When every claim of the old key is sealed, close it with a checkpoint over all of them."""
-        registry = await self._view.refresh()
-        if registry.keys[old_key_id].closed is not None:
+        except ProposalEnded:
+            return  # somebody ended it after its approvals were counted, and before it took effect
+        except Overtaken as why:
+            await self._end(proposal, "overtaken", str(why))
             return
-        await self._drain(old_key_id)
-        count = await self._store.signed_count(old_key_id)
-        _, checkpoint = await self._signer.newest_statement_checkpoint()
-        body = self._rotate(registry, checkpoint, opens=None, closes=old_key_id, count=count)
-        await self._sign_and_append(registry, body, (old_key_id,), unless_unsealed=old_key_id)
+        await self._end(proposal, "done", note)
+
+    async def _end(self, proposal: StoredProposal, state: str, note: str) -> None:
+        try:
+            await self._store.set_proposal_state(proposal.proposal_id, state, note)
+        except Conflict:
+            return  # another instance carried it out as well, and was first to say so
+        log.info("proposal ended", proposal_id=str(proposal.proposal_id), kind=proposal.kind, state=state, note=note)
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    async def _store_record(
+        self, proposal: StoredProposal, document: Document, signatures: tuple[dsse.Signature, ...]
+    ) -> None:
+        """Store a record at its place, unless it stands there."""
+        body = record.decode(document.body)
+        assert isinstance(body, Link)
+        registry = await self._view.refresh()
+        if _stands(registry, body.seq, document.body):
+            return
+        own = (document.possession,) if document.possession else ()
+        envelope = dsse.Envelope(RECORD_TYPE, document.body, (*own, *signatures))
+        if isinstance(body, Destroyed):
+            await require_gone(self._custody, registry.keys[body.key_id])
+        try:
+            if registry.size != body.seq:
+                raise RegistryMoved(registry.size)
+            registry.append(envelope)
+            self._guard.check()
+            await self._store.append_record(
+                envelope,
+                seq=body.seq,
+                quiet=_quiet(body),
+                proposal_id=proposal.proposal_id,
+                emergency=proposal.kind == "compromise",
+            )
+        except RecordError as error:
+            raise Overtaken(f"the record does not follow: {error}"[:1000]) from error
+        except RegistryMoved as moved:
+            if _stands(await self._view.refresh(), body.seq, document.body):
+                return  # another instance was first
+            raise Overtaken("another record has taken its place in the registry; propose it again") from moved
+        except (KeyInUse, SignedSince) as error:
+            raise Overtaken("the key to close has been used since; propose it again") from error
+        await self._view.refresh()
+
+    # -- orders -------------------------------------------------------------------------------------------------
+
+    async def _store_order(self, proposal: StoredProposal, envelope: dsse.Envelope) -> None:
+        """Store the order that lifts a stop, unless it is stored."""
+        order = ResumeOrder.decode(envelope.body)
+        registry = await self._view.refresh()
+        orders = await self._store.key_orders(order.key_id)
+        if any(stored.envelope.body == envelope.body for stored in orders):
+            return
+        key = registry.keys[order.key_id]
+        if key.is_compromised or key.closed is not None:
+            raise Overtaken("the key was closed or declared compromised meanwhile, which is final")
+        try:
+            await self._store.add_key_order(order.key_id, order.number, envelope, proposal_id=proposal.proposal_id)
+        except ProposalEnded:
+            raise
+        except Conflict as error:
+            orders = await self._store.key_orders(order.key_id)
+            if not any(stored.envelope.body == envelope.body for stored in orders):
+                raise Overtaken("another order about the key was first; propose it again") from error
+        await self._view.look()
+
+    # -- the replaced key ---------------------------------------------------------------------------------------
+
+    async def _close_replaced(self, proposal: StoredProposal) -> str:
+        """When every claim of the replaced key is sealed, let it close itself; returns what is left to do, if anything.
+
+        The closing names the log's size at that time, so the leads cannot have signed it; the key does. One that
+        cannot is left to them.
+        """
+        if proposal.replaces is None or proposal.key_id is None:
+            return ""
+        for _ in range(CLOSING_ATTEMPTS):
+            registry = await self._view.refresh()
+            new, old = registry.keys[proposal.key_id], registry.keys[proposal.replaces]
+            if old.closed is not None:
+                return ""
+            if not new.may_sign:
+                return f"key {old.key_id} stays open: the new one may not sign"
+            stopped = await self._store.stopped_keys()
+            if not old.may_sign or old.key_id in stopped or not await self._is_usable(old.key_id):
+                return f"key {old.key_id} cannot sign its own closing: propose retire to close it"
+            try:
+                await self._close(registry, old.key_id, record_reason(proposal))
+            except (RegistryMoved, KeyInUse, SignedSince):
+                continue
+        raise Refused(Code.ABORTED, Reason.REGISTRY_MOVED, "the registry changed meanwhile; approve again to go on")
+
+    async def _is_usable(self, key_id: str) -> bool:
+        """Whether a key can sign here, now or when its token is back from a short absence."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOKEN_SECONDS):
+                while not self._custody.usable(key_id) and self._custody.may_come_back(key_id):
+                    await asyncio.sleep(0.1)
+        return self._custody.usable(key_id)
+
+    async def _close(self, registry: Registry, key_id: str, reason: str) -> None:
+        await self._drain(key_id)
+        count = await self._store.signed_count(key_id)
+        _, checkpoint = await self._seal.checkpoint()
+        body = Rotate(
+            seq=registry.size,
+            prev=registry.last_hash,
+            registry_id=registry.registry_id,
+            created_at=max(self._clock(), registry.last_time),
+            witness_id=registry.keys[key_id].witness_id,
+            open=None,
+            close=key_id,
+            count=count,
+            checkpoint=checkpoint,
+            reason=reason,
+        ).encode()
+        signature = dsse.Signature(key_id, await self._custody.sign_one(key_id, dsse.pae(RECORD_TYPE, body)))
+        envelope = dsse.Envelope(RECORD_TYPE, body, (signature,))
+        try:
+            registry.append(envelope)
+        except RecordError as error:
+            raise Refused(Code.INTERNAL, Reason.INVARIANT_BROKEN, f"the closing does not follow: {error}") from error
+        self._guard.check()
+        await self._store.append_record(envelope, seq=registry.size, quiet=Quiet(key_id, count))
 
     async def _drain(self, key_id: str) -> None:
         try:
@@ -103,48 +236,18 @@ class HandOver:
                 {"key_id": key_id},
             ) from None
 
-    def _rotate(
-        self, registry: Registry, checkpoint: bytes, *, opens: str | None, closes: str | None, count: int | None
-    ) -> bytes:
-        witness_id = registry.keys[opens or closes or ""].witness_id
-        return Rotate(
-            seq=registry.size,
-            prev=registry.last_hash,
-            registry_id=registry.registry_id,
-            created_at=record_time(self._clock(), registry),
-            witness_id=witness_id,
-            open=opens,
-            close=closes,
-            count=count,
-            checkpoint=checkpoint,
-        ).encode()
 
-    async def _sign_and_append(
-        self, registry: Registry, body: bytes, key_ids: tuple[str, ...], unless_unsealed: str | None = None
-    ) -> None:
-        message = dsse.pae(RECORD_TYPE, body)
-        signatures = tuple([dsse.Signature(key, await self._custody.sign_one(key, message)) for key in key_ids])
-        await self._append(registry, body, signatures, unless_unsealed)
-
-    async def _append(
-        self,
-        registry: Registry,
-        body: bytes,
-        signatures: tuple[dsse.Signature, ...],
-        unless_unsealed: str | None = None,
-    ) -> None:
-        """Store a record that follows from the registry; nothing else can be stored."""
-        envelope = dsse.Envelope(RECORD_TYPE, body, signatures)
-        try:
-            registry.append(envelope)
-            await self._store.append_record(envelope, seq=registry.size, unless_unsealed=unless_unsealed)
-        except RecordError as error:
-            raise Refused(Code.ABORTED, Reason.REGISTRY_MOVED, f"the record does not follow: {error}") from error
-        except (RegistryMoved, KeyInUse) as error:
-            raise Refused(Code.ABORTED, Reason.REGISTRY_MOVED, "the registry changed meanwhile; ask again") from error
-        await self._view.refresh()
+def record_reason(proposal: StoredProposal) -> str:
+    """Return the reason in the first record of a proposal."""
+    return str(getattr(record.decode(proposal.documents[0].body), "reason", proposal.kind))
 
 
-def record_time(now: str, registry: Registry) -> str:
-    """Return the time of a new record, which is never before that of the last one."""
-    return max(now, registry.last_time)
+def _stands(registry: Registry, seq: int, body: bytes) -> bool:
+    return registry.size > seq and registry.envelopes[seq].body == body
+
+
+def _quiet(body: Link) -> Quiet | None:
+    """Return what must be true of the key that a record of the leads closes: it has signed no more than it says."""
+    if isinstance(body, Rotate) and body.close is not None:
+        return Quiet(body.close, body.count)
+    return None

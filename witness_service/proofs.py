@@ -11,8 +11,8 @@ from key_registry.statement import STATEMENT_TYPE
 from key_registry.store import Store, StoredClaim
 from key_registry.tlog_proof import TlogProof
 from witness_service.claimed import attested_of
+from witness_service.cosigning.handing_out import HandedOut, HandingOut
 from witness_service.event import Attested
-from witness_service.log_signer import LogSigner
 from witness_service.refusal import Code, Reason, Refused
 
 PAGE = 256
@@ -21,18 +21,19 @@ PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFile:
-    """The content of one .tlog-proof file and the attestation it proves."""
+    """The content of one .tlog-proof file, the attestation it proves, and the checkpoint it is under."""
 
     attested: Attested
     content: bytes
+    checkpoint: HandedOut
 
 
 class Proofs:
     """Reads attestations and proves them under a signed checkpoint."""
 
-    def __init__(self, store: Store, signer: LogSigner) -> None:
+    def __init__(self, store: Store, handing_out: HandingOut) -> None:
         self._store = store
-        self._signer = signer
+        self._handing_out = handing_out
 
     async def attestations(self, stream: str, sequence: int) -> tuple[Attested, ...]:
         """Return what was signed for a place; raises Refused NOT_FOUND."""
@@ -43,24 +44,36 @@ class Proofs:
             )
         return tuple(attested)
 
+    async def leaves(self, stream: str, sequence: int) -> int:
+        """Return how many leaves a checkpoint must be over to prove a place; raises Refused NOT_FOUND."""
+        return _leaves(await self.attestations(stream, sequence))
+
     async def evidence(self, stream: str, sequence: int) -> list[EvidenceFile]:
         """Return the evidence for a place, one file per attestation; raises Refused NOT_FOUND."""
         attested = await self.attestations(stream, sequence)
-        size, note = await self._signer.statement_checkpoint(max(item.leaf_index for item in attested) + 1)
-        return await self._prove(attested, size, note)
+        return await self._prove(attested, await self._handing_out.over(_leaves(attested)))
 
     async def evidence_between(self, stream: str, first: int, last: int) -> AsyncIterator[list[EvidenceFile]]:
-        """Give the evidence for the places first to last of a stream, in pages, all under one checkpoint."""
-        size, note = await self._signer.newest_statement_checkpoint()
+        """Give the evidence for the places first to last of a stream, in pages.
+
+        It is under the newest checkpoint that counts; what lies beyond that is under one over the whole log.
+        """
+        cosigned, head = await self._handing_out.newest(), await self._handing_out.head()
         while first <= last:
-            page = await self._store.attestations_between(stream, first, last, PAGE)
-            attested = [item for item in _sealed(page) if item.leaf_index < size]
+            page = _sealed(await self._store.attestations_between(stream, first, last, PAGE))
+            attested = [item for item in page if item.leaf_index < head.size]
             if not attested:
                 return
-            yield await self._prove(attested, size, note)
+            below = [item for item in attested if item.leaf_index < cosigned.size]
+            beyond = [item for item in attested if item.leaf_index >= cosigned.size]
+            files = [*await self._prove(below, cosigned), *await self._prove(beyond, head)]
+            yield sorted(files, key=lambda file: (file.attested.sequence, file.attested.leaf_index))
             first = attested[-1].sequence + 1
 
-    async def _prove(self, attested: Sequence[Attested], size: int, note: bytes) -> list[EvidenceFile]:
+    async def _prove(self, attested: Sequence[Attested], checkpoint: HandedOut) -> list[EvidenceFile]:
+        if not attested:
+            return []
+        size = checkpoint.size
         needed = Coordinates()
         for item in attested:
             inclusion_proof(item.leaf_index, size, needed)
@@ -71,12 +84,17 @@ class Proofs:
                 TlogProof(
                     index=item.leaf_index,
                     hashes=tuple(inclusion_proof(item.leaf_index, size, node)),
-                    checkpoint=note,
+                    checkpoint=checkpoint.note,
                     extra=_envelope(item).to_json(),
                 ).to_bytes(),
+                checkpoint,
             )
             for item in attested
         ]
+
+
+def _leaves(attested: Sequence[Attested]) -> int:
+    return max(item.leaf_index for item in attested) + 1
 
 
 def _sealed(stored: Sequence[StoredClaim]) -> list[Attested]:

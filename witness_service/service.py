@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -15,25 +16,36 @@ import structlog
 from hsm import Fault, HsmError, TokenRef
 from key_registry.errors import RecordError
 from key_registry.store import Store, StoreError
+from key_registry.timestamp import INSTALL
 from witness_service import clock, logs
+from witness_service.closing_seal import ClosingSeal
 from witness_service.config import Configuration, ConfigurationError, TokenSection, load
+from witness_service.cosigning.handing_out import HandingOut
+from witness_service.cosigning.rollback import RollbackGuard
+from witness_service.cosigning.rounds import Cosigning
+from witness_service.cosigning.stamping import Stamping
 from witness_service.custody import Custody
 from witness_service.exit_codes import ExitCode
 from witness_service.handover import HandOver
 from witness_service.health import Health
+from witness_service.log_reading import LogReading
 from witness_service.log_signer import LogSigner
 from witness_service.proofs import Proofs
+from witness_service.proposals import Proposals
 from witness_service.refusal import Refused
 from witness_service.registry_view import RegistryView
-from witness_service.rotation import Rotation
 from witness_service.sign_path import SignPath
 from witness_service.status import Status
+from witness_service.stops import Stops
 from witness_service.wire.key_admin_servicer import KeyAdminServicer
 from witness_service.wire.key_registry_servicer import KeyRegistryServicer
 from witness_service.wire.server import Server
 from witness_service.wire.witness_servicer import WitnessServicer
 
 log = structlog.get_logger(__name__)
+
+GO_ON_SECONDS = 2.0
+"""How often proposals are looked at for what an instance that is gone has left."""
 
 
 class NotStarted(Exception):
@@ -94,23 +106,38 @@ async def serve(
                 f"expected a {configuration.service.environment} registry, got one for {registry.environment}; "
                 "check [service] environment and [database]"
             )
-        signer = LogSigner(store, custody, view, now)
-        handover = HandOver(store, custody, view, signer, now)
-        rotation = Rotation(store, custody, view, handover, now, proposal_seconds=limits.proposal_seconds)
-        sign_path = SignPath(store, custody, view, configuration, now)
+        if not registry.witnesses:
+            log.warning("no witness can sign yet", do="propose the first one with `witness keys propose`")
+        guard = RollbackGuard(now)
+        signer = LogSigner(store, custody, view, now, guard)
+        stamping = _stamping(configuration, store)
+        handing_out = HandingOut(store, view, signer, now, prefers_timestamped=stamping is not None)
+        cosigning = Cosigning(store, view, signer, handing_out, guard, configuration.cosigning, stamping, now)
+        seal = ClosingSeal(signer, cosigning)
+        handover = HandOver(store, custody, view, seal, guard, now)
+        proposals = Proposals(store, custody, view, seal, handover, now, proposal_seconds=limits.proposal_seconds)
+        sign_path = SignPath(store, custody, view, guard, configuration, now)
         server = Server(
-            WitnessServicer(sign_path, Proofs(store, signer), Status(store, custody, view, now()), limits),
-            KeyRegistryServicer(store, view, signer),
-            KeyAdminServicer(rotation),
+            WitnessServicer(
+                sign_path,
+                Proofs(store, handing_out),
+                cosigning,
+                Status(store, custody, view, guard, cosigning, now()),
+                limits,
+            ),
+            KeyRegistryServicer(store, view, signer, cosigning, LogReading(store, view, signer, handing_out)),
+            KeyAdminServicer(proposals, Stops(store, view)),
             limits,
         )
-        resuming: asyncio.Task[None] | None = None
+        going_on: asyncio.Task[None] | None = None
         try:
+            # Before anything is signed or sealed: on a restored backup a claim left behind must not be completed.
+            await cosigning.start()
             completed = await sign_path.start()
             if completed:
                 log.info("claims of an earlier run completed", claims=completed)
-            resuming = asyncio.create_task(_resume(rotation))
-            health = Health(store, custody, view, sign_path)
+            going_on = asyncio.create_task(_go_on(view, proposals))
+            health = Health(store, custody, view, guard, sign_path)
             address = await server.start(configuration.service.listen, health.can_serve)
             log.info("serving", address=address, registry_id=registry.registry_id, environment=registry.environment)
             on_serving(address)
@@ -118,17 +145,32 @@ async def serve(
             log.info("stopping", events_in_flight=sign_path.events_in_flight)
         finally:
             await _drain(server, sign_path, configuration.service.drain_seconds)
-            if resuming is not None:
-                resuming.cancel()
-                await asyncio.gather(resuming, return_exceptions=True)
+            if going_on is not None:
+                going_on.cancel()
+                await asyncio.gather(going_on, return_exceptions=True)
+            await cosigning.stop()
 
 
-async def _resume(rotation: Rotation) -> None:
-    """Finish an interrupted rotation beside the signing, which it must neither delay nor prevent."""
-    try:
-        await rotation.resume()
-    except (Refused, HsmError, StoreError, RecordError) as error:
-        log.error("rotation left unfinished; approve it again to go on", reason=str(error))
+def _stamping(configuration: Configuration, store: Store) -> Stamping | None:
+    section = configuration.timestamps
+    if section.url is None:
+        return None
+    if find_spec("rfc3161_client") is None:
+        raise NotStarted(f"[timestamps]: {INSTALL}")
+    return Stamping(store, section, section.url, section.roots_pem())
+
+
+async def _go_on(view: RegistryView, proposals: Proposals) -> None:
+    """Finish what was interrupted beside the signing, which it must neither delay nor prevent; again and again."""
+    while True:
+        try:
+            await view.hold_missing()
+            await proposals.go_on()
+        except (Refused, HsmError, StoreError, RecordError) as error:
+            log.error("proposals are looked at again later", reason=str(error))
+        except Exception as error:
+            log.error("proposals are looked at again later", exc_info=error)
+        await asyncio.sleep(GO_ON_SECONDS)
 
 
 async def _drain(server: Server, sign_path: SignPath, seconds: float) -> None:

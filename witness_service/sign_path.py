@@ -36,6 +36,7 @@ from witness_service.choice import Choice
 from witness_service.claimed import Claimed, Outcome, Request, Ticket, Verified, Waiting, attested_of
 from witness_service.clock import Clock
 from witness_service.config import Configuration
+from witness_service.cosigning.rollback import RollbackGuard
 from witness_service.custody import Custody
 from witness_service.event import Attested, Event
 from witness_service.place import Decisions, equivocation
@@ -59,11 +60,18 @@ class SignPath:
     """Takes events from any number of callers and gives each its durable attestation."""
 
     def __init__(
-        self, store: Store, custody: Custody, view: RegistryView, configuration: Configuration, clock: Clock
+        self,
+        store: Store,
+        custody: Custody,
+        view: RegistryView,
+        guard: RollbackGuard,
+        configuration: Configuration,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._custody = custody
         self._view = view
+        self._guard = guard
         self._link_rule = configuration.link_rule
         self._limits = configuration.limits
         self._choice = Choice(custody, clock)
@@ -87,9 +95,16 @@ class SignPath:
         """Set by whoever watches the database; while it is false events are refused at once instead of waiting."""
 
     async def start(self) -> int:
-        """Complete every claim a predecessor left, with the same bytes, then accept work; returns how many."""
+        """Complete every claim a predecessor left, with the same bytes, then accept work; returns how many.
+
+        On a database that has lost something nothing is completed before it is whole again.
+        """
         await self._store.settle()
-        completed = await self._complete_claims()
+        completed = 0
+        if self._guard.refusal() is None:
+            completed = await self._complete_claims()
+        else:
+            self._unfinished.set()
         loops = (self._claim_loop(), self._seal_loop(), self._resume_loop())
         self._loops = [asyncio.create_task(loop) for loop in loops]
         return completed
@@ -154,6 +169,7 @@ class SignPath:
             )
         if not self.store_answers:
             raise step_failure.store_silent()
+        self._guard.check()
         if (refused := self._custody.refusal()) is not None:
             raise refused
 
@@ -192,6 +208,7 @@ class SignPath:
         for is_last in _attempts():
             try:
                 await self._settle()
+                self._guard.check()
                 async with self._store.claiming() as transaction:
                     registry = self._view.current
                     in_step = transaction.registry_size == registry.size
@@ -216,9 +233,10 @@ class SignPath:
         heads = await transaction.lock_streams({event.stream: self._link_rule(event.stream) for event in events})
         stored = await transaction.claims_at([(heads[event.stream].stream_id, event.sequence) for event in events])
         decisions: Decisions[Ticket] = Decisions(heads, {(claim.stream, claim.sequence): claim for claim in stored})
+        statement = partial(self._choice.statement, registry, transaction.stopped)
         for ticket, event in zip(batch, events, strict=True):
             try:
-                decisions.add(ticket, event, lambda accepted: self._choice.statement(registry, accepted))
+                decisions.add(ticket, event, statement)
             except Refused as refused:
                 decisions.refused.append((ticket, refused))
         return decisions
@@ -265,6 +283,7 @@ class SignPath:
 
     async def _sign_and_verify(self, claimed: Sequence[Claimed]) -> list[Verified]:
         """Sign in the token and check in software; what has no good signature stays claimed, for later."""
+        self._guard.check()
         messages = [(item.key_id, item.pae()) for item in claimed]
         outcomes = await self._custody.sign_verified(messages)
         verified: list[Verified] = []
@@ -309,6 +328,7 @@ class SignPath:
         for is_last in _attempts():
             try:
                 await self._settle()
+                self._guard.check()
                 async with self._store.sealing() as transaction:
                     registry = self._view.current
                     in_step = transaction.registry_size == registry.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from key_registry.store.claims import CLAIM_COLUMNS, CLAIM_JOINS, StoredClaim
 from key_registry.store.connection import Database
+from key_registry.store.registry_log import COUNT_SIGNED
 
 _UNSEALED = f"""
 {CLAIM_COLUMNS}
@@ -33,8 +34,6 @@ WHERE signed.leaf_index >= %s AND signed.leaf_index < %s
 ORDER BY signed.leaf_index
 """
 
-_SIGNED = "SELECT coalesce(sum(signed), 0)::bigint FROM witness.key_counts WHERE key_id = %s"
-
 
 async def unsealed(database: Database) -> list[StoredClaim]:
     """Return every claim that is not sealed, by claim id."""
@@ -54,5 +53,5 @@ async def attestations_from(database: Database, leaf_index: int, limit: int) -> 
 
 async def signed_count(database: Database, key_id: str) -> int:
     """Return how many attestations a key has signed."""
-    ((count,),) = await database.read(_SIGNED, (bytes.fromhex(key_id),))
+    ((count,),) = await database.read(COUNT_SIGNED, (bytes.fromhex(key_id),))
     return int(count)

@@ -25,6 +25,7 @@ FROM (SELECT) AS one LEFT JOIN ({HEAD}) AS head ON true
 _INSERT = """
 INSERT INTO witness.checkpoints (log, size, note) VALUES (%s, %s, %s) ON CONFLICT (log, size) DO NOTHING
 """
+_AT = "SELECT note FROM witness.checkpoints WHERE log = %s AND size = %s"
 _LATEST = "SELECT size, note FROM witness.checkpoints WHERE log = %s AND size >= %s ORDER BY size DESC LIMIT 1"
 
 
@@ -48,3 +49,9 @@ async def checkpoint(database: Database, log: str, *, at_least: int) -> tuple[in
     """Return the newest checkpoint; see Store.checkpoint."""
     rows = await database.read(_LATEST, (log, at_least))
     return (rows[0][0], rows[0][1]) if rows else None
+
+
+async def checkpoint_at(database: Database, log: str, size: int) -> bytes | None:
+    """Return the checkpoint of one size; see Store.checkpoint_at."""
+    rows = await database.read(_AT, (log, size))
+    return bytes(rows[0][0]) if rows else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from key_registry.store import locks
 from key_registry.store.connection import Connection, Database, Row
+from key_registry.store.key_orders import STOPPED
 from key_registry.store.registry_log import SIZE
 
 
@@ -119,10 +120,14 @@ INSERT INTO witness.unsealed (claim_id, key_id) SELECT claim_id, key_id FROM mad
 
 
 class ClaimTransaction:
-    """A transaction that claims places, all or none. registry_size: records, fixed while it runs."""
+    """A transaction that claims places, all or none.
 
-    def __init__(self, connection: Connection, registry_size: int) -> None:
+    registry_size: records. stopped: key ids of the keys by which nothing may be claimed. Both fixed while it runs.
+    """
+
+    def __init__(self, connection: Connection, registry_size: int, stopped: frozenset[str]) -> None:
         self.registry_size = registry_size
+        self.stopped = stopped
         self._connection = connection
         self._empty: set[int] = set()
 
@@ -194,10 +199,10 @@ class ClaimTransaction:
 
 @asynccontextmanager
 async def claiming(database: Database) -> AsyncIterator[ClaimTransaction]:
-    """Open a claim transaction: no record is appended to the registry log while it runs."""
+    """Open a claim transaction: no record and no order about a key is stored while it runs."""
     async with database.transaction() as connection:
-        _, ((registry_size,),) = await connection.begin(locks.SHARE_REGISTRY, SIZE)
-        yield ClaimTransaction(connection, registry_size)
+        _, ((registry_size,),), stopped = await connection.begin(locks.SHARE_REGISTRY, SIZE, STOPPED)
+        yield ClaimTransaction(connection, registry_size, frozenset(key_id for (key_id,) in stopped))
 
 
 def _columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:

@@ -46,6 +46,28 @@ class KeyInUse(Conflict):
         self.unsealed = unsealed
 
 
+class SignedSince(Conflict):
+    """The key to close has signed more than the record counts. signed: how many."""
+
+    def __init__(self, signed: int) -> None:
+        super().__init__(f"expected a record that counts every signature of the key, which are {signed}")
+        self.signed = signed
+
+
+class EmergencyFirst(Conflict):
+    """A key is to be declared compromised; no other record is stored before that is decided."""
+
+    def __init__(self) -> None:
+        super().__init__("expected no open compromise proposal, got one: it goes first")
+
+
+class ProposalEnded(Conflict):
+    """The proposal that was to take effect is neither open nor approved any more."""
+
+    def __init__(self) -> None:
+        super().__init__("expected an open or approved proposal to carry out, got none")
+
+
 _LOST_RACES = (errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 _WRONG_SCHEMA = (
     errors.InsufficientPrivilege,

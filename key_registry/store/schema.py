@@ -5,7 +5,7 @@ from __future__ import annotations
 from key_registry.store.connection import Connection, Database
 from key_registry.store.errors import SchemaMismatch
 
-EXPECTED_VERSION = "0001"
+EXPECTED_VERSION = "0002"
 """The newest version in key_registry/migrations, and the only one that this release works with."""
 
 OLDEST_POSTGRESQL = 14
@@ -13,12 +13,18 @@ OLDEST_POSTGRESQL = 14
 RECORD_TABLES = (
     "registry_records",
     "checkpoints",
+    "cosignatures",
+    "timestamps",
     "streams",
     "places",
     "claims",
     "seals",
     "attestations",
     "tiles",
+    "proposal_documents",
+    "approvals",
+    "rejections",
+    "key_orders",
 )
 
 # Bits of pg_trigger.tgtype.
@@ -31,6 +37,7 @@ GUARDS = {
     ("places", "continues"): ("check_places", _INSERT),
     ("seals", "continues"): ("check_seal", _ROW | _INSERT),
     ("attestations", "contiguous"): ("check_attestations", _INSERT),
+    ("key_orders", "follows"): ("check_key_order", _ROW | _INSERT),
     ("proposals", "never_reopens"): ("check_proposal", _ROW | _BEFORE | _UPDATE),
 }
 """Table and trigger: the function it runs and when."""

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from uuid import UUID
 
-from key_registry.dsse import Envelope, Signature
+from key_registry.dsse import Envelope
 from key_registry.merkle import CompactRange, Node
-from key_registry.store import attestations, checkpoints, claims, proposals, registry_log, schema, seals
+from key_registry.store import (
+    attestations,
+    checkpoints,
+    claims,
+    cosignatures,
+    key_orders,
+    positions,
+    proposals,
+    registry_log,
+    schema,
+    seals,
+)
 from key_registry.store.checkpoints import Heads
 from key_registry.store.claims import ClaimTransaction, StoredClaim
 from key_registry.store.connection import Database
+from key_registry.store.cosignatures import StoredCosignature
+from key_registry.store.key_orders import KeyOrder
 from key_registry.store.proofs import TileCache, leaf_hashes, read_edge
-from key_registry.store.proposals import StoredProposal
+from key_registry.store.proposals import NewProposal, StoredProposal
+from key_registry.store.registry_log import Quiet
 from key_registry.store.seals import LogHead, SealTransaction
 
 
@@ -72,14 +86,26 @@ class Store:
         ((size,),) = await self._database.read(registry_log.SIZE)
         return int(size)
 
-    async def append_record(self, envelope: Envelope, *, seq: int, unless_unsealed: str | None = None) -> None:
+    async def append_record(
+        self,
+        envelope: Envelope,
+        *,
+        seq: int,
+        quiet: Quiet | None = None,
+        proposal_id: UUID | None = None,
+        emergency: bool = False,
+    ) -> None:
         """Append a record that the caller has replayed, while nothing is claimed or sealed.
 
-        seq: its number, which is the size of the log before it. unless_unsealed: a key that must have no
-        unsealed claims. Raises RegistryMoved when the log has another size, KeyInUse, IntegrityBroken when
-        the record does not name the one before it.
+        seq: its number, which is the size of the log before it. quiet: a key that must have no unsealed claims, and
+        the signatures it must have. proposal_id: the proposal it carries out, which is approved in the same
+        transaction; open ones whose place the record takes are overtaken. emergency: whether it goes before an open
+        compromise proposal. Raises RegistryMoved when the log has another size, ProposalEnded, KeyInUse,
+        SignedSince, EmergencyFirst, IntegrityBroken when the record does not name the one before it.
         """
-        await registry_log.append_record(self._database, envelope, seq=seq, unless_unsealed=unless_unsealed)
+        await registry_log.append_record(
+            self._database, envelope, seq=seq, quiet=quiet, proposal_id=proposal_id, emergency=emergency
+        )
 
     # -- claims and seals
     # ---------------------------------------------------------------------------------------
@@ -161,51 +187,141 @@ class Store:
         """Return size and note of the newest checkpoint if it is over at_least leaves or more, else None."""
         return await checkpoints.checkpoint(self._database, log, at_least=at_least)
 
+    async def checkpoint_at(self, log: str, size: int) -> bytes | None:
+        """Return the note of the checkpoint over exactly so many leaves, None when there is none."""
+        return await checkpoints.checkpoint_at(self._database, log, size)
+
+    # -- what others said about the checkpoints
+    # -------------------------------------------------------------------------------------------------
+
+    async def add_cosignature(self, added: StoredCosignature) -> None:
+        """Keep a verified cosignature; the checkpoint it is about must be stored. The first of a second stays."""
+        await cosignatures.add_cosignature(self._database, added)
+
+    async def latest_cosigned(self, log: str, cosigner_ids: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Return for each cosigner the largest size it cosigned, and when it did so last, in POSIX seconds."""
+        return await cosignatures.latest_cosigned(self._database, log, cosigner_ids)
+
+    async def newest_cosignatures(self, log: str, size: int, cosigner_ids: Sequence[bytes]) -> list[StoredCosignature]:
+        """Return for each cosigner its newest cosignature of a checkpoint, where it gave one."""
+        return await cosignatures.newest_cosignatures(self._database, log, size, cosigner_ids)
+
+    async def first_cosignatures(
+        self, sizes: Sequence[int], cosigner_ids: Sequence[bytes]
+    ) -> dict[int, list[StoredCosignature]]:
+        """Return for each size the cosigners' first cosignatures of the statement log's checkpoint."""
+        return await cosignatures.first_cosignatures(self._database, sizes, cosigner_ids)
+
+    async def cosigned_sizes(self, *, at_least: int, newest_first: bool, limit: int) -> list[int]:
+        """Return sizes of the statement log's checkpoints that somebody cosigned, ascending or descending."""
+        return await cosignatures.cosigned_sizes(
+            self._database, at_least=at_least, newest_first=newest_first, limit=limit
+        )
+
+    async def add_timestamp(self, size: int, token: bytes) -> None:
+        """Keep a timestamp token over the text of a statement-log checkpoint; the first one for a size stays."""
+        await cosignatures.add_timestamp(self._database, size, token)
+
+    async def timestamp(self, size: int) -> bytes | None:
+        """Return the timestamp token over the text of a statement-log checkpoint, None when there is none."""
+        return await cosignatures.timestamp(self._database, size)
+
+    async def first_timestamped(self, *, at_least: int) -> int | None:
+        """Return the smallest size from at_least on whose checkpoint has a timestamp token."""
+        return await cosignatures.first_timestamped(self._database, at_least=at_least)
+
+    async def last_timestamped(self) -> int | None:
+        """Return the largest size whose checkpoint has a timestamp token."""
+        return await cosignatures.last_timestamped(self._database)
+
     # -- proposals
     # ----------------------------------------------------------------------------------------------
 
-    async def add_proposal(
-        self,
-        *,
-        proposal_id: UUID,
-        kind: str,
-        witness_id: str,
-        replaces: str | None,
-        body: bytes,
-        possession: bytes,
-        expires_at: datetime,
-    ) -> None:
-        """Store a proposal as open; arguments as in StoredProposal. Conflict while another is unfinished."""
-        await proposals.add_proposal(
-            self._database,
-            proposal_id=proposal_id,
-            kind=kind,
-            witness_id=witness_id,
-            replaces=replaces,
-            body=body,
-            possession=possession,
-            expires_at=expires_at,
-        )
+    async def add_proposal(self, new: NewProposal) -> None:
+        """Store a proposal as open.
+
+        Raises RegistryMoved when its first record would not be the next one, Conflict while another is unfinished
+        that it would have to wait for, or when its id is taken.
+        """
+        await proposals.add_proposal(self._database, new)
 
     async def proposal(self, proposal_id: UUID) -> StoredProposal | None:
         """Return a proposal, None for an unknown id."""
         return await proposals.proposal(self._database, proposal_id)
 
-    async def open_proposal(self) -> StoredProposal | None:
-        """Return the proposal that is open or approved, if there is one."""
-        return await proposals.open_proposal(self._database)
+    async def unfinished_proposals(self) -> list[StoredProposal]:
+        """Return the proposals that are open or approved, in the order in which they were made."""
+        return await proposals.unfinished(self._database)
 
-    async def add_approval(self, proposal_id: UUID, lead_key_id: str, signature: bytes) -> None:
-        """Store a lead's verified signature; Conflict unless it is open and the lead has not signed it."""
-        await proposals.add_approval(self._database, proposal_id, lead_key_id, signature)
+    async def latest_proposals(self, limit: int) -> list[StoredProposal]:
+        """Return the newest proposals in any state, the newest first."""
+        return await proposals.latest(self._database, limit)
 
-    async def approvals(self, proposal_id: UUID) -> list[Signature]:
-        """Return the leads' signatures over a proposal, by key id."""
+    async def add_approval(self, proposal_id: UUID, lead_key_id: str, signatures: Sequence[bytes]) -> None:
+        """Store a lead's verified signatures, one for each document.
+
+        Raises Conflict unless the proposal is open and the lead has not signed it.
+        """
+        await proposals.add_approval(self._database, proposal_id, lead_key_id, signatures)
+
+    async def approvals(self, proposal_id: UUID) -> Mapping[str, tuple[bytes, ...]]:
+        """Return the leads' signatures over a proposal, one for each document, by key id."""
         return await proposals.approvals(self._database, proposal_id)
 
-    async def set_proposal_state(self, proposal_id: UUID, state: str) -> None:
-        """Move a proposal from "open" to "approved", or from either to "done", "expired" or "aborted".
+    async def add_rejection(self, proposal_id: UUID, lead_key_id: str, envelope: Envelope) -> None:
+        """Store a lead's verified rejection; Conflict unless it is open and the lead has not rejected it."""
+        await proposals.add_rejection(self._database, proposal_id, lead_key_id, envelope)
 
-        Raises Conflict when it is not where it could go there from.
+    async def rejections(self, proposal_id: UUID) -> Mapping[str, Envelope]:
+        """Return the leads' signed rejections of a proposal, by key id."""
+        return await proposals.rejections(self._database, proposal_id)
+
+    async def set_proposal_state(self, proposal_id: UUID, state: str, note: str = "") -> None:
+        """Move a proposal from "open" to any other state, or from "approved" to "done" or "overtaken".
+
+        note: why, one sentence. Raises Conflict when it is not where it could go there from.
         """
-        await proposals.set_proposal_state(self._database, proposal_id, state)
+        await proposals.set_proposal_state(self._database, proposal_id, state, note)
+
+    # -- orders about keys
+    # --------------------------------------------------------------------------------------
+
+    async def add_key_order(
+        self, key_id: str, number: int, envelope: Envelope, *, proposal_id: UUID | None = None
+    ) -> None:
+        """Store a verified order about a key, while nothing is claimed: from its commit on no claim passes it by.
+
+        number: the key's last one plus 1; odd ones stop the key, even ones resume it. proposal_id: the proposal it
+        carries out. Raises Conflict for another number, ProposalEnded.
+        """
+        await key_orders.add_key_order(self._database, key_id, number, envelope, proposal_id)
+
+    async def latest_key_orders(self) -> list[KeyOrder]:
+        """Return the last order of every key that has one."""
+        return await key_orders.latest_key_orders(self._database)
+
+    async def key_orders(self, key_id: str) -> list[KeyOrder]:
+        """Return every order about a key, by number."""
+        return await key_orders.key_orders(self._database, key_id)
+
+    async def stopped_keys(self) -> frozenset[str]:
+        """Return the keys that are stopped."""
+        return await key_orders.stopped_keys(self._database)
+
+    # -- where a key signed
+    # -------------------------------------------------------------------------------------
+
+    async def sealed_before(self, time: datetime) -> int:
+        """Return the largest size of the statement log up to which everything was sealed before a time.
+
+        By the database's clock; where that went back, the smallest size that is in question. time: aware.
+        """
+        return await positions.sealed_before(self._database, time)
+
+    async def signed_between(self, key_id: str, first: int, end: int) -> int:
+        """Return how many of the leaves first to end - 1 a key has signed; reads them all, in pages."""
+        return await positions.signed_between(self._database, key_id, first, end)
+
+    async def unsealed_keys(self) -> frozenset[str]:
+        """Return the keys that have claims without an attestation."""
+        return await positions.unsealed_keys(self._database)

@@ -5,6 +5,7 @@ the arguments named after fields let a test make what an attacker would.
 """
 
 import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +13,29 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from key_registry import merkle
+from key_registry import cosignature, merkle, note
 from key_registry.bundle import Bundle
 from key_registry.checkpoint import Checkpoint
+from key_registry.cosignature import Cosigner
 from key_registry.coverage import COVERAGE_TYPE, Coverage
 from key_registry.dsse import Envelope, Signature, pae
 from key_registry.evidence import Evidence
 from key_registry.judge import TrustedRegistry, judge, open_bundle
+from key_registry.policy import NONE
 from key_registry.public_key import PublicKey
-from key_registry.record import RECORD_TYPE, Genesis, KeyAdd, Lead, LogKey, Logs, Rotate
+from key_registry.record import (
+    RECORD_TYPE,
+    Compromise,
+    Destroyed,
+    Genesis,
+    KeyAdd,
+    Lead,
+    LeadsChange,
+    LogKey,
+    Logs,
+    PolicyChange,
+    Rotate,
+)
 from key_registry.replay import Registry
 from key_registry.statement import STATEMENT_TYPE, Statement
 from key_registry.tlog_proof import TlogProof
@@ -30,6 +45,9 @@ from key_registry.verdict import Verdict
 ED448_SPKI = bytes.fromhex("3043300506032b6571033a00") + bytes(range(57))
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+START = 1_767_225_600
+"""2026-01-01T00:00:00Z in POSIX seconds, when every registry here starts."""
 
 
 def event_hash(stream: str, sequence: int) -> str:
@@ -72,12 +90,48 @@ def envelope(payload_type: str, body: bytes, *keys: SoftwareKey) -> Envelope:
     return Envelope(payload_type, body, tuple(Signature(key.key_id, key.sign(message)) for key in keys))
 
 
-class MemoryLog:
-    """An RFC 9162 log in memory, with its C2SP checkpoints."""
+class SoftwareCosigner:
+    """Somebody who cosigns whatever note it is given (C2SP tlog-cosignature, Ed25519)."""
 
-    def __init__(self, origin: str, key: SoftwareKey) -> None:
+    def __init__(self, name: str, url: str | None = None) -> None:
+        self.name = name
+        self.key = SoftwareKey(f"cosigner {name}")
+        self.cosigner = Cosigner(name, f"{name}.example/cosigner", self.key.public, url)
+
+    @property
+    def policy_line(self) -> str:
+        """The witness line of a C2SP tlog-policy."""
+        url = f" {self.cosigner.url}" if self.cosigner.url else ""
+        return f"witness {self.name} {cosignature.vkey(self.cosigner)}{url}\n"
+
+    def line(self, text: str, time: int) -> note.NoteSignature:
+        """Return its signature line over a checkpoint's text at a time in POSIX seconds."""
+        signature = time.to_bytes(8, "big") + self.key.sign(cosignature.message(text, time))
+        return note.NoteSignature(self.cosigner.key_name, self.cosigner.key_hash, signature)
+
+    def cosign(self, checkpoint: bytes, time: int) -> bytes:
+        """Return the note with its line after the others."""
+        opened = note.parse(checkpoint)
+        return note.serialize(opened.text, [*opened.signatures, self.line(opened.text, time)])
+
+
+def policy_of(*cosigners: SoftwareCosigner, threshold: int | str = "all") -> str:
+    """Return the policy that so many of these cosigners have cosigned."""
+    lines = "".join(cosigner.policy_line for cosigner in cosigners)
+    return f"{lines}group cosigners {threshold} {' '.join(it.name for it in cosigners)}\nquorum cosigners\n"
+
+
+CosignedBy = Iterable[SoftwareCosigner] | Mapping[SoftwareCosigner, int]
+"""Who cosigns: all at the present time, or each at its own in POSIX seconds."""
+
+
+class MemoryLog:
+    """An RFC 9162 log in memory, with its C2SP checkpoints. `key` signs them, until another takes its place."""
+
+    def __init__(self, origin: str, key: SoftwareKey, clock: Callable[[], int] = lambda: START) -> None:
         self.origin = origin
         self.key = key
+        self.clock = clock
         self.leaf_hashes: list[bytes] = []
         self._nodes: dict[tuple[int, int], bytes] = {}
 
@@ -102,11 +156,23 @@ class MemoryLog:
     def root(self, size: int | None = None) -> bytes:
         return merkle.tree_root(self.size if size is None else size, self.node)
 
-    def checkpoint(self, size: int | None = None, root: bytes | None = None) -> bytes:
-        """Return the signed note for a size of the log, or for a root it never had."""
+    def checkpoint(
+        self,
+        size: int | None = None,
+        root: bytes | None = None,
+        *,
+        key: SoftwareKey | None = None,
+        cosigned_by: CosignedBy = (),
+    ) -> bytes:
+        """Return the signed note for a size of the log, or for a root it never had, or by another key."""
         size = self.size if size is None else size
+        key = key or self.key
         checkpoint = Checkpoint(self.origin, size, self.root(size) if root is None else root)
-        return checkpoint.signed(self.key.sign(checkpoint.text().encode()), self.key.public)
+        signed = checkpoint.signed(key.sign(checkpoint.text().encode()), key.public)
+        for cosigner in cosigned_by:
+            time = cosigned_by[cosigner] if isinstance(cosigned_by, Mapping) else self.clock()
+            signed = cosigner.cosign(signed, time)
+        return signed
 
     def proof(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
         return tuple(merkle.inclusion_proof(index, self.size if size is None else size, self.node))
@@ -116,29 +182,39 @@ class SoftwareRegistry:
     """A registry, its two logs, and who holds the keys. Starts with the genesis record."""
 
     def __init__(
-        self, *, leads: int = 3, threshold: int = 2, environment: str = "production", name: str = "test"
+        self,
+        *,
+        leads: int = 3,
+        threshold: int = 2,
+        environment: str = "production",
+        name: str = "test",
+        policy: str = NONE,
     ) -> None:
         self.name = name
         self.seconds = 0
         by_id = (SoftwareKey(f"{name} lead {number}") for number in range(leads))
         self.leads = sorted(by_id, key=lambda key: key.key_id)
         self.threshold = threshold
-        self.registry_log = MemoryLog(f"{name}.example/registry", SoftwareKey(f"{name} registry log"))
-        self.statements = MemoryLog(f"{name}.example/statements", SoftwareKey(f"{name} statement log"))
+        self.registry_log, self.statements = (
+            MemoryLog(f"{name}.example/{origin}", SoftwareKey(f"{name} {key}"), self.now)
+            for origin, key in (("registry", "registry log"), ("statements", "statement log"))
+        )
         self.signed: dict[str, int] = {}
         genesis = Genesis(
             created_at=self.tick(),
             environment=environment,
             leads=tuple(Lead(key.name, key.public) for key in self.leads),
             threshold=threshold,
-            logs=Logs(registry=self._log_key(self.registry_log), statements=self._log_key(self.statements)),
+            logs=self.logs(),
+            policy=policy,
         )
         first = envelope(RECORD_TYPE, genesis.encode(), *self.leads)
         self.registry = Registry.replay([first], registry_id=None)
         self.registry_log.append(first.entry())
 
-    def _log_key(self, log: MemoryLog) -> LogKey:
-        return LogKey(log.origin, log.key.public, log.key.cka_id, "logs 01")
+    def logs(self, *, registry: SoftwareKey | None = None, statements: SoftwareKey | None = None) -> Logs:
+        """Return the two logs as a record names them, with the keys they have or other ones."""
+        return Logs(_log_key(self.registry_log, registry), _log_key(self.statements, statements))
 
     @property
     def quorum(self) -> list[SoftwareKey]:
@@ -156,6 +232,10 @@ class SoftwareRegistry:
         """Let a second pass, up to an hour, and return the time."""
         self.seconds = min(self.seconds + 1, 3599)
         return self.time(self.seconds)
+
+    def now(self) -> int:
+        """Return the time in POSIX seconds."""
+        return START + self.seconds
 
     def link(self) -> dict[str, Any]:
         """Return the members that make a record the next one."""
@@ -181,6 +261,7 @@ class SoftwareRegistry:
             cka_id=key.cka_id,
             token_serial="token 01",
             attributes={"extractable": "false", "sensitive": "true"},
+            reason="a new key",
         )
         return replace(body, **fields)
 
@@ -200,6 +281,7 @@ class SoftwareRegistry:
             close=closes.key_id if closes else None,
             count=None if closes is None else self.signed.get(closes.key_id, 0),
             checkpoint=self.statements.checkpoint(),
+            reason="the yearly rotation",
         )
         return replace(body, **fields)
 
@@ -208,11 +290,94 @@ class SoftwareRegistry:
         self.append(envelope(RECORD_TYPE, body.encode(), key, *self.quorum))
         return key
 
-    def rotate(self, witness_id: str, *, opens: SoftwareKey | None = None, closes: SoftwareKey | None = None) -> None:
-        """Open and close keys, signed by the opened key and, where none closes, by the quorum."""
-        body = self.rotation(witness_id, opens=opens, closes=closes)
-        signers = [key for key in (opens, closes) if key is not None]
-        self.append(envelope(RECORD_TYPE, body.encode(), *signers, *([] if closes else self.quorum)))
+    def rotate(
+        self,
+        witness_id: str,
+        *,
+        opens: SoftwareKey | None = None,
+        closes: SoftwareKey | None = None,
+        cosigned_by: CosignedBy = (),
+    ) -> None:
+        """Open and close keys, signed by the keys themselves where they may, and else by the quorum."""
+        checkpoint = self.statements.checkpoint(cosigned_by=cosigned_by)
+        body = self.rotation(witness_id, opens=opens, closes=closes, checkpoint=checkpoint)
+        sponsor = closes if closes and self.registry.keys[closes.key_id].may_sign else None
+        signers = [key for key in (opens, sponsor) if key is not None]
+        self.append(envelope(RECORD_TYPE, body.encode(), *signers, *([] if sponsor else self.quorum)))
+
+    def compromise_record(self, key: SoftwareKey, trusted_size: int, **fields: Any) -> Compromise:
+        """Return the body of a compromise record, with any field exchanged."""
+        body = Compromise(
+            **self.link(),
+            witness_id=self.registry.keys[key.key_id].witness_id,
+            key_id=key.key_id,
+            trusted_size=trusted_size,
+            suspected_since=None,
+            reason="the token was lost",
+        )
+        return replace(body, **fields)
+
+    def leads_record(self, leads: Iterable[SoftwareKey], threshold: int, **fields: Any) -> LeadsChange:
+        """Return the body of a leads record, with any field exchanged."""
+        by_id = sorted(leads, key=lambda key: key.key_id)
+        named = tuple(Lead(key.name, key.public) for key in by_id)
+        return replace(LeadsChange(**self.link(), leads=named, threshold=threshold), **fields)
+
+    def policy_record(
+        self,
+        policy: str | None = None,
+        *,
+        registry_key: SoftwareKey | None = None,
+        statement_key: SoftwareKey | None = None,
+        cosigned_by: CosignedBy = (),
+        **fields: Any,
+    ) -> PolicyChange:
+        """Return the body of a policy record at the head of the statement log, with any field exchanged."""
+        body = PolicyChange(
+            **self.link(),
+            policy=self.registry.policy.text if policy is None else policy,
+            logs=self.logs(registry=registry_key, statements=statement_key),
+            checkpoint=self.statements.checkpoint(key=statement_key, cosigned_by=cosigned_by),
+        )
+        return replace(body, **fields)
+
+    def destroyed_record(self, key: SoftwareKey, **fields: Any) -> Destroyed:
+        """Return the body of a destroyed record, with any field exchanged."""
+        witness_id = self.registry.keys[key.key_id].witness_id
+        return replace(Destroyed(**self.link(), witness_id=witness_id, key_id=key.key_id), **fields)
+
+    def compromise(self, key: SoftwareKey, trusted_size: int, **fields: Any) -> None:
+        """Distrust a key from a position on."""
+        body = self.compromise_record(key, trusted_size, **fields)
+        self.append(envelope(RECORD_TYPE, body.encode(), *self.quorum))
+
+    def change_leads(self, leads: Iterable[SoftwareKey], threshold: int) -> None:
+        """Put other leads in office."""
+        new = sorted(leads, key=lambda key: key.key_id)
+        body = self.leads_record(new, threshold)
+        signers = {key.key_id: key for key in (*self.quorum, *new)}
+        self.append(envelope(RECORD_TYPE, body.encode(), *signers.values()))
+        self.leads, self.threshold = new, threshold
+
+    def change_policy(
+        self,
+        policy: str | None = None,
+        *,
+        registry_key: SoftwareKey | None = None,
+        statement_key: SoftwareKey | None = None,
+        cosigned_by: CosignedBy = (),
+    ) -> None:
+        """Change the cosigner policy, log keys, or both, at the head of the statement log."""
+        body = self.policy_record(
+            policy, registry_key=registry_key, statement_key=statement_key, cosigned_by=cosigned_by
+        )
+        self.append(envelope(RECORD_TYPE, body.encode(), *self.quorum))
+        self.registry_log.key = registry_key or self.registry_log.key
+        self.statements.key = statement_key or self.statements.key
+
+    def destroy(self, key: SoftwareKey) -> None:
+        """Record that a private key was destroyed."""
+        self.append(envelope(RECORD_TYPE, self.destroyed_record(key).encode(), *self.quorum))
 
     def new_witness(self, number: int = 1, algorithm: str = "ed25519", **fields: Any) -> SoftwareKey:
         """Add and open the first key of a witness."""
@@ -255,9 +420,10 @@ class SoftwareRegistry:
         signed = self.sign(key, sequence, **fields)
         return self.log(signed), signed
 
-    def evidence(self, index: int, signed: Envelope, size: int | None = None) -> bytes:
+    def evidence(self, index: int, signed: Envelope, size: int | None = None, *, cosigned_by: CosignedBy = ()) -> bytes:
         """Return the .tlog-proof file of a statement, for the log's present or an earlier size."""
-        proof = TlogProof(index, self.statements.proof(index, size), self.statements.checkpoint(size), None)
+        checkpoint = self.statements.checkpoint(size, cosigned_by=cosigned_by)
+        proof = TlogProof(index, self.statements.proof(index, size), checkpoint, None)
         return Evidence(signed, proof).to_bytes()
 
     def coverage(self, **fields: Any) -> Coverage:
@@ -271,9 +437,14 @@ class SoftwareRegistry:
         )
         return replace(body, **fields)
 
-    def bundle(self) -> Bundle:
+    def bundle(self, *, cosigned_by: CosignedBy = ()) -> Bundle:
         covered = envelope(COVERAGE_TYPE, self.coverage().encode(), self.registry_log.key)
-        return Bundle(self.registry.envelopes, self.registry_log.checkpoint(), covered)
+        return Bundle(self.registry.envelopes, self.registry_log.checkpoint(cosigned_by=cosigned_by), covered)
+
+
+def _log_key(log: MemoryLog, key: SoftwareKey | None) -> LogKey:
+    key = key or log.key
+    return LogKey(log.origin, key.public, key.cka_id, "logs 01")
 
 
 class RotatedRegistry(SoftwareRegistry):

@@ -50,6 +50,41 @@ def test_the_string_example_of_rfc_8785() -> None:
     assert canonical_json.decode(expected) == example
 
 
+def test_the_sorting_example_of_rfc_8785() -> None:
+    """Section 3.2.3: members by the UTF-16 code units of their names; of those names the format has the ASCII ones."""
+    example = {
+        "\u20ac": "Euro Sign",
+        "\r": "Carriage Return",
+        "\ufb33": "Hebrew Letter Dalet With Dagesh",
+        "1": "One",
+        "\U0001f600": "Emoji: Grinning Face",
+        "\u0080": "Control",
+        "\u00f6": "Latin Small Letter O With Diaeresis",
+    }
+    values = ["Carriage Return", "One", "Control", "Latin Small Letter O With Diaeresis", "Euro Sign"]
+    values += ["Emoji: Grinning Face", "Hebrew Letter Dalet With Dagesh"]
+    assert list(json.loads(rfc8785.dumps(example)).values()) == values
+    with pytest.raises(FormatError, match="ASCII"):
+        canonical_json.encode(example)
+    ours = {name: value for name, value in example.items() if name.isascii()}
+    assert canonical_json.encode(ours) == b'{"\\r":"Carriage Return","1":"One"}'
+
+
+def test_the_sample_of_rfc_8785_without_its_numbers() -> None:
+    """Section 3.2.2 and 3.2.3: what the format has none of, numbers and literals but null, stands in strings here."""
+    sample = {
+        "numbers": ["333333333.3333333", "1e+30", "4.5", "0.002", "1e-27"],
+        "string": '\u20ac$\x0f\nA\'B"\\\\"/',
+        "literals": [None, "true", "false"],
+    }
+    expected = (
+        r'{"literals":[null,"true","false"],"numbers":["333333333.3333333","1e+30","4.5","0.002","1e-27"],'
+        r'"string":"€$\u000f\nA' + "'" + r'B\"\\\\\"/"}'
+    ).encode()
+    assert canonical_json.encode(sample) == expected
+    assert canonical_json.decode(expected) == sample
+
+
 def test_members_are_in_the_order_of_their_names() -> None:
     """Names are ordered by code point, at every depth."""
     value: canonical_json.JSONValue = {"b": {"z": None, "A": "1"}, "a": ["2", {"_": "", "Z": ""}], "": "\x7f"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from key_registry import judge as judging
+from key_registry import note, trusted_registry
 from key_registry.bundle import Bundle
-from key_registry.checkpoint import Checkpoint, open_checkpoint
+from key_registry.checkpoint import Checkpoint, verify_checkpoint
 from key_registry.coverage import COVERAGE_TYPE
 from key_registry.dsse import Envelope, Signature
 from key_registry.evidence import Evidence
@@ -622,13 +622,22 @@ def test_a_verdict_says_what_was_judged_and_by_what(world: RotatedRegistry) -> N
     claims = world.attested[12][1].body
     statement = Statement.decode(claims)
     assert said == {
-        "as_of": {"registry_size": "8", "statement_size": "17", "time": world.time(world.seconds)},
+        "as_of": {
+            "completeness": "operator",
+            "cosigned_at": None,
+            "registry_size": "8",
+            "statement_size": "17",
+            "time": world.time(world.seconds),
+        },
         "code": "VALID_KEY_ACTIVE",
+        "completeness": "operator",
         "environment": "production",
         "event_compared": "no",
         "event_hash": event_hash("orders", 12),
+        "existed_by": None,
         "key_id": world.b.key_id,
         "leaf_index": "12",
+        "not_before": {"source": "leads", "time": world.registry.records[statement.registry_size - 1].created_at},
         "outcome": "VALID",
         "reason": "index 12 lies in [10, still open), where the key was valid",
         "sequence": "12",
@@ -680,17 +689,17 @@ def test_the_codes_are_the_published_ones() -> None:
 def test_a_shared_checkpoint_is_verified_once(world: RotatedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of proofs end in one checkpoint: its signature costs once, and a bad one is never taken for known."""
     trusted = world.open()
-    opened: list[bytes] = []
+    opened: list[str] = []
 
-    def counting(note: bytes, origin: str, key: PublicKey) -> Checkpoint:
-        opened.append(note)
-        return open_checkpoint(note, origin, key)
+    def counting(opened_note: note.Note, origin: str, keys: Any) -> tuple[Checkpoint, PublicKey]:
+        opened.append(opened_note.text)
+        return verify_checkpoint(opened_note, origin, keys)
 
-    monkeypatch.setattr("key_registry.judge.open_checkpoint", counting)
+    monkeypatch.setattr(trusted_registry, "verify_checkpoint", counting)
     for number in range(10):
         assert judge(trusted, world.genuine(number), event_hash=None, environments=PRODUCTION).outcome is Outcome.VALID
     assert len(opened) == 1
-    other = world.statements.checkpoint().replace(b"test.example/statements ", b"test.example/statementz ")
+    other = world.statements.checkpoint().replace(b"\n17\n", b"\n16\n")
     for _ in range(2):
         evidence = world.proven(world.attested[3][1], 3, checkpoint=other)
         assert judge(trusted, evidence, event_hash=None, environments=PRODUCTION).code is Code.LOG_PROOF_INVALID
@@ -700,9 +709,12 @@ def test_a_shared_checkpoint_is_verified_once(world: RotatedRegistry, monkeypatc
 def test_checkpoints_of_cosigners_are_kept_within_bounds(world: RotatedRegistry) -> None:
     """Any number of different notes with the log's own good signature leaves only the latest in memory."""
     trusted = world.open()
-    note = world.statements.checkpoint()
+    checkpoint = world.statements.checkpoint()
     for number in range(600):
         line = base64.b64encode(number.to_bytes(80, "big")).decode()
-        trusted.open_checkpoint(note + f"\N{EM DASH} cosigner.example {line}\n".encode())
-    trusted.open_checkpoint(note + b"".join(b"\xe2\x80\x94 x YWFhYWE=\n" for _ in range(99)))
-    assert len(trusted._checkpoints) == judging._CHECKPOINTS_KEPT
+        trusted.logged_head(checkpoint + f"\N{EM DASH} cosigner.example {line}\n".encode())
+    large = base64.b64encode(bytes(300)).decode()
+    trusted.logged_head(checkpoint + f"\N{EM DASH} cosigner.example {large}\n".encode() * 99)
+    kept = list(trusted._verified)
+    assert len(kept) == trusted_registry._HEADS_KEPT
+    assert max(map(len, kept)) <= trusted_registry._HEAD_KEPT_BYTES

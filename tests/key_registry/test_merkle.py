@@ -169,6 +169,24 @@ def test_the_reference_proofs() -> None:
     assert consistency(2, 5) == [pair_23, leaf_4]
 
 
+def test_the_examples_of_rfc_9162() -> None:
+    """Section 2.1.5: the proofs in the tree over d0 to d6, by the names that the figure gives its nodes."""
+    d = LEAVES[:7]
+    a, b, c, dd, e, f, j = d
+    g, h, i = merkle.node_hash(a, b), merkle.node_hash(c, dd), merkle.node_hash(e, f)
+    k, l = merkle.node_hash(g, h), merkle.node_hash(i, j)  # noqa: E741  # the figure's own letter
+    whole = merkle.node_hash(k, l)
+    assert merkle.root(d) == whole
+    for index, expected in ((0, [b, h, l]), (3, [c, g, l]), (4, [f, j, k]), (6, [i, k])):
+        assert merkle.inclusion_proof(index, 7, node) == expected
+        merkle.verify_inclusion(d[index], index, 7, expected, whole)
+    hash_0, hash_1, hash_2 = merkle.node_hash(g, c), k, merkle.node_hash(k, i)
+    for size, root, expected in ((3, hash_0, [c, dd, g, l]), (4, hash_1, [l]), (6, hash_2, [i, j, k])):
+        assert merkle.root(d[:size]) == root
+        assert merkle.consistency_proof(size, 7, node) == expected
+        merkle.verify_consistency(size, root, 7, whole, expected)
+
+
 def test_every_way_to_the_root_agrees_with_the_definition() -> None:
     """The root over leaves, over nodes and by appending is MTH of RFC 9162."""
     grown = CompactRange()

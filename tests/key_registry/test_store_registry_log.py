@@ -10,7 +10,7 @@ import pytest
 
 from key_registry import canonical_json
 from key_registry.dsse import Envelope, Signature
-from key_registry.store import IntegrityBroken, KeyInUse, RegistryMoved, Store
+from key_registry.store import IntegrityBroken, KeyInUse, Quiet, RegistryMoved, Store
 from tests.key_registry.stored_events import KEY, claim, seal
 
 
@@ -71,11 +71,11 @@ async def test_a_key_with_unsealed_claims_is_not_closed(store: Store) -> None:
     ids = await claim(store, "a", range(2))
     (genesis,) = await put_chain(store, 1)
     with pytest.raises(KeyInUse) as in_use:
-        await store.append_record(record(1, genesis), seq=1, unless_unsealed=KEY)
+        await store.append_record(record(1, genesis), seq=1, quiet=Quiet(KEY))
     assert in_use.value.unsealed == 2
-    await store.append_record(record(1, genesis), seq=1, unless_unsealed="cd" * 32)
+    await store.append_record(record(1, genesis), seq=1, quiet=Quiet("cd" * 32))
     await seal(store, ids)
-    await store.append_record(record(2, record(1, genesis)), seq=2, unless_unsealed=KEY)
+    await store.append_record(record(2, record(1, genesis)), seq=2, quiet=Quiet(KEY))
 
 
 async def test_a_record_waits_for_those_who_claim_and_seal(store: Store) -> None:

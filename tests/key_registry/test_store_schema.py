@@ -182,7 +182,7 @@ DEFECTS: dict[str, tuple[str, str]] = {
     ),
     "grant to delete": ("GRANT DELETE ON witness.seals TO PUBLIC", "may change seals"),
     "grant to truncate": ("GRANT TRUNCATE ON witness.tiles TO witness_service", "may change tiles"),
-    "member of the owner": ("GRANT witness_owner TO witness_service", "may change attestations"),
+    "member of the owner": ("GRANT witness_owner TO witness_service", "may change approvals, attestations"),
     "older version": ("UPDATE witness.alembic_version SET version_num = '0000'", "got 0000"),
     "newer version": ("UPDATE witness.alembic_version SET version_num = '9999'", "got 9999"),
     "no version": ("DELETE FROM witness.alembic_version", "got none"),

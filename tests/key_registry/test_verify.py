@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from key_registry.bundle import Bundle
 from key_registry.evidence import Evidence
-from key_registry.report import Progress
+from key_registry.progress import Progress
 from key_registry.verify import main
 from tests.key_registry.software_registry import RotatedRegistry, SoftwareRegistry, event_hash, witness
 
@@ -144,11 +144,20 @@ def test_json_is_a_line_for_each_file_and_a_summary(folder: Folder) -> None:
         "INDETERMINATE": "0",
         "INVALID": "0",
         "VALID": "17",
-        "as_of": {"registry_size": "8", "statement_size": "17", "time": COVERED_AT},
+        "as_of": {
+            "completeness": "operator",
+            "cosigned_at": None,
+            "registry_size": "8",
+            "statement_size": "17",
+            "time": COVERED_AT,
+        },
         "codes": {"VALID_KEY_ACTIVE": "7", "VALID_KEY_ROTATED": "10"},
+        "equivocations": "0",
         "events_compared": "no",
+        "forks": "0",
         "judged": "17",
         "missing": "0",
+        "policy": "none",
         "unlisted": "0",
         "unreadable": "0",
     }
@@ -402,10 +411,11 @@ def test_many_files_are_judged_by_every_core(folder: Folder) -> None:
 
 def test_an_interrupt_ends_it_quietly(folder: Folder) -> None:
     """Ctrl-C reaches the whole process group while it is at work: exit code 130, and nothing printed about it."""
-    path = many(folder, 3000)
-    with program(folder, "--json", path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    path = many(folder, 2000)
+    (path / "0.tlog-proof").write_bytes(FORGED)
+    with program(folder, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith('{"as_of"')
+        assert process.stdout.readline().startswith("INVALID  LOG_PROOF_INVALID")
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
@@ -413,7 +423,7 @@ def test_an_interrupt_ends_it_quietly(folder: Folder) -> None:
 
 def test_a_reader_that_goes_ends_it_quietly(folder: Folder) -> None:
     """As in `witness-verify ... | head -1`."""
-    path = many(folder, 3000)
+    path = many(folder, 600)
     with program(folder, "--json", path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -457,25 +467,30 @@ def test_long_work_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         def isatty(self) -> bool:
             return True
 
-    def shown_on(stream: io.StringIO, *times: float) -> str:
+    def shown_on(stream: io.StringIO, total: int | None, *times: float) -> str:
         clock = iter(times)
         monkeypatch.setattr("time.monotonic", lambda: next(clock))
         monkeypatch.setattr(sys, "stderr", stream)
         progress = Progress()
         for count in (100, 2000, 2100, 4000):
-            progress.show("files judged", count)
+            progress.show("pieces judged", count, total)
         progress.clear()
         progress.clear()
         monkeypatch.undo()
         return stream.getvalue()
 
-    assert shown_on(Terminal(), 0.0, 0.5, 2.0, 2.1, 4.0).split("\r\x1b[K") == [
+    assert shown_on(Terminal(), None, 0.0, 0.5, 2.0, 2.1, 4.0).split("\r\x1b[K") == [
         "",
-        "2,000 files judged, 1,000 per second",
-        "4,000 files judged, 1,000 per second",
+        "2,000 pieces judged, 1,000 per second",
+        "4,000 pieces judged, 1,000 per second",
         "",
     ]
-    assert shown_on(io.StringIO(), 0.0, 0.5, 2.0, 2.1, 4.0) == ""
+    assert shown_on(Terminal(), 4_000_000, 0.0, 0.5, 2.0, 2.1, 4.0).split("\r\x1b[K")[1:3] == [
+        "2,000 of 4,000,000 pieces judged, 1,000 per second, 1 h 06 min left",
+        "4,000 of 4,000,000 pieces judged, 1,000 per second, 1 h 06 min left",
+    ]
+    assert "105 of" not in shown_on(Terminal(), 105, 0.0, 0.5, 2.0, 2.1, 4.0)
+    assert shown_on(io.StringIO(), 5000, 0.0, 0.5, 2.0, 2.1, 4.0) == ""
 
 
 def test_it_starts_with_little() -> None:

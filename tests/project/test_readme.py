@@ -73,6 +73,8 @@ def test_configuration_shown_can_be_loaded(tmp_path: Path) -> None:
         configuration.tokens[0],
         configuration.streams[0],
         configuration.limits,
+        configuration.cosigning,
+        configuration.timestamps,
     )
     known = {name for section in sections for name in type(section).model_fields}
     assert shown == known - {"dsn"}

@@ -89,7 +89,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], said: str, nobody: str
     [
         ["sign", "--stream", "s", "--sequence", "0", "--file", "missing"],
         ["sign", "--events", "missing"],
-        ["keys", "rotate", "ab", "--lead-key", "missing", "--registry-id", "ab" * 32],
+        ["keys", "rotate", "ab", "--lead", "missing", "--registry-id", "ab" * 32, "--yes"],
         ["migrate", "--dsn-file", "missing"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),

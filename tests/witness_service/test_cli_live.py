@@ -123,8 +123,13 @@ def test_events_from_a_file_are_signed_in_order(commands: Commands, stream: str,
     expected = tmp_path / "events.tsv"
     expected.write_text("".join(f"{stream}\t{number}\t{event_hash(number)}\n" for number in range(10, 600)))
     trust = ["--bundle", str(bundle), "--registry-id", commands.service.registry_id]
-    arguments = [*trust, "--accept-environment", "development", "--events", str(expected), str(folder)]
-    assert verify.main(arguments) == 0
+    arguments = [*trust, "--accept-environment", "development", "--events", str(expected)]
+    assert verify.main([*arguments, str(folder)]) == 0
+    export = tmp_path / "all.evidence.jsonl"
+    written = commands.json("evidence", stream, "--from", "10", "--to", "599", "--export", str(export))
+    assert written == {"stream": stream, "path": str(export), "files": 1, "places": 590}
+    assert len(export.read_bytes().splitlines()) == 590
+    assert verify.main([*arguments, str(export)]) == 0
 
 
 def test_a_refused_line_ends_the_reading(commands: Commands, stream: str, tmp_path: Path) -> None:
@@ -142,6 +147,7 @@ def test_a_place_never_signed_is_refused(commands: Commands, stream: str, tmp_pa
     assert commands.refused("get", stream, "0") == "NOT_ATTESTED"
     assert commands.refused("evidence", stream, "0", "--output", str(tmp_path / "one")) == "NOT_ATTESTED"
     assert commands.refused("evidence", stream, "--from", "0", "--output", str(tmp_path / "all")) == "NOT_ATTESTED"
+    assert commands.refused("evidence", stream, "0", "--export", str(tmp_path / "export")) == "NOT_ATTESTED"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -84,7 +84,10 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
         "tokens: list should have",
     ),
     "an empty serial": (replaced('"0123456789abcdef"', '""'), "tokens.0.serial: "),
-    "no registry id": (replaced("registry_id.*", ""), "service.registry_id: field required"),
+    "no registry id": (
+        replaced("registry_id.*", ""),
+        "service.registry_id: expected the id that `witness genesis store` printed",
+    ),
     "a short registry id": (replaced("ab" * 32, "ab" * 31), "service.registry_id: "),
     "an upper-case registry id": (replaced("ab" * 32, "AB" * 32), "service.registry_id: "),
     "a number as text": (added('[limits]\nbatch_events = "many"\n'), "limits.batch_events: "),
@@ -98,6 +101,19 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
         "service.environment: input should be 'production' or 'development'",
     ),
     "an unknown link rule": (added('[[streams]]\nlink = "any"\n'), "streams.0.link: "),
+    "an interval of nothing": (added("[cosigning]\npublish_seconds = 0.0\n"), "cosigning.publish_seconds: "),
+    "unknown key of cosigning": (added(f'[cosigning]\nurl = "{SECRET}"\n'), "cosigning.url: unknown key"),
+    **{
+        f"address {address!r}": (
+            added(f'[cosigning]\nurls = {{ alpha = "{address}" }}\n'),
+            "cosigning.urls.alpha: expected an address that starts with http:// or https://",
+        )
+        for address in ("", "alpha.example", "ftp://alpha.example", "https://", f"https://me:{SECRET}@alpha.example")
+    },
+    "timestamps without roots": (
+        added('[timestamps]\nurl = "https://tsa.example"\n'),
+        "timestamps: expected both url and roots_file",
+    ),
     "no TOML": (added("=\n"), "expected TOML"),
     "twice the same key": (added('pin_file = "x"\n'), "expected TOML"),
     **{
@@ -117,6 +133,22 @@ WRONG: dict[str, tuple[Callable[[str], str], str]] = {
         )
     },
 }
+
+
+def test_cosigning_needs_no_words(file: Path) -> None:
+    """Who cosigns is the registry's policy, so there is nothing to be said; and no authority is asked for the time."""
+    configuration = load(file)
+    assert configuration.cosigning.publish_seconds <= 60
+    assert configuration.cosigning.heartbeat_seconds == 600
+    assert configuration.timestamps.url is None
+
+
+def test_roots_that_cannot_be_read(file: Path, tmp_path: Path) -> None:
+    """The error names key and file."""
+    missing = tmp_path / "roots.pem"
+    file.write_text(TEXT + f'[timestamps]\nurl = "https://tsa.example"\nroots_file = "{missing}"\n')
+    with pytest.raises(ConfigurationError, match=re.escape(f"[timestamps] roots_file: cannot read {missing}")):
+        load(file).timestamps.roots_pem()
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -18,7 +18,7 @@ from key_registry.verdict import Verdict
 from tests.fix_service import DevService, ServeService
 from tests.witness_service.chain import Chain, batches
 from tests.witness_service.judging import ENVIRONMENTS, codes, evidence_of, signed_bytes, trusted
-from tests.witness_service.rotating import approve, rotate, witness_ids
+from tests.witness_service.rotating import approve, propose_rotation, rotate, witness_ids
 from witness_service.refusal import Code, Refused
 from witness_service.wire.client import WitnessClient
 
@@ -190,7 +190,7 @@ def test_history_at_a_position_and_at_a_time(service: ServeService) -> None:
         genesis = client.history(time=now.records[0].created_at)
         assert [record.type for record in genesis.records] == ["genesis"]
         assert genesis.keys == ()
-        for when, valid in [(0, first.old_key_id), (50, first.new_key_id), (100, second.new_key_id)]:
+        for when, valid in [(0, first.replaces), (50, first.key_id), (100, second.key_id)]:
             keys = client.history(position=when, witness_id=witness_id).keys
             assert [key.key_id for key in keys if key.state == "open"] == [valid]
         mine = client.history(witness_id=witness_id)
@@ -204,7 +204,7 @@ def test_history_while_a_key_waits_to_be_opened(service: ServeService) -> None:
     """A proposal is not history: its key appears when its record does."""
     with WitnessClient(service.start().address) as client:
         before = client.history()
-        proposal = client.propose_rotation(witness_ids(service.address)[0])
+        proposal = propose_rotation(client, witness_ids(service.address)[0])
         assert client.history() == before
         approve(client, service.lead_key, proposal)
         assert len(client.history().records) == len(before.records) + 3

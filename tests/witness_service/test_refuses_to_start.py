@@ -198,13 +198,13 @@ def test_case_30_a_database_that_is_not_the_right_one(
 CHANGES = {
     "an older version": (
         "UPDATE witness.alembic_version SET version_num = '0000'",
-        "expected schema version 0001, got 0000",
+        "expected schema version 0002, got 0000",
     ),
     "a newer version": (
         "UPDATE witness.alembic_version SET version_num = '9999'",
-        "expected schema version 0001, got 9999",
+        "expected schema version 0002, got 9999",
     ),
-    "no version": ("DELETE FROM witness.alembic_version", "expected schema version 0001, got none"),
+    "no version": ("DELETE FROM witness.alembic_version", "expected schema version 0002, got none"),
     "a guard dropped": ("DROP TRIGGER append_only ON witness.claims", "claims.append_only"),
     "a guard disabled": ("ALTER TABLE witness.seals DISABLE TRIGGER continues", "seals.continues"),
     "a guard that replicas pass": ("ALTER TABLE witness.places ENABLE TRIGGER append_only", "places.append_only"),

@@ -16,12 +16,14 @@ from key_registry.statement import Statement
 from tests.fix_service import ServeService, until
 from tests.witness_service.chain import Chain, batches
 from tests.witness_service.judging import check_log, check_stored, codes, stored
-from tests.witness_service.rotating import approve, rotate, witness_ids
+from tests.witness_service.rotating import approve, propose_rotation, rotate, signatures, witness_ids
 from witness_service.event import Attested, Event
 from witness_service.lead_key import LeadKey
+from witness_service.orders import STOP_TYPE
 from witness_service.refusal import Code, Refused
-from witness_service.wire.answers import ListedKey, RotationProposal
+from witness_service.wire.answers import ListedKey
 from witness_service.wire.client import WitnessClient
+from witness_service.wire.proposal_answers import ListedProposal
 
 
 @pytest.fixture
@@ -98,20 +100,20 @@ def test_rotating_on_another_instance(service: ServeService) -> None:
         replica.clean()
 
 
-def check_rotated(service: ServeService, writers: Writers, rotations: list[RotationProposal]) -> None:
+def check_rotated(service: ServeService, writers: Writers, rotations: list[ListedProposal]) -> None:
     """Check what the writers got against the keys' records, the database and an auditor's judgement."""
     with WitnessClient(service.address) as client:
         keys = {key.key_id: key for key in client.keys().keys}
     everything = [item for items in writers.signed.values() for item in items]
     signed_by = Counter(item.key_id for item in everything)
     for rotation in rotations:
-        old, new = keys[rotation.old_key_id], keys[rotation.new_key_id]
+        old, new = keys[rotation.replaces], keys[rotation.key_id]
         assert (old.state, new.state) == ("closed", "open")
         assert old.signed_count == signed_by[old.key_id]
         assert old.closed is not None
         assert new.opened is not None
         assert new.opened <= old.closed
-    assert len({item.key_id for item in everything} & {rotation.new_key_id for rotation in rotations}) > 0
+    assert len({item.key_id for item in everything} & {rotation.key_id for rotation in rotations}) > 0
     for item in everything:
         key = keys[item.key_id]
         assert key.opened is not None
@@ -133,7 +135,7 @@ def test_another_algorithm_by_rotation(service: ServeService, client: WitnessCli
     chain = Chain()
     for witness_id in witness_ids(service.address):
         done = rotate(service.address, service.lead_key, witness_id, "ecdsa-p256")
-        assert key_of(client, done.new_key_id).algorithm == "ecdsa-p256"
+        assert key_of(client, done.key_id).algorithm == "ecdsa-p256"
     for outcomes in client.sign_stream(batches(chain.events(0, 100), 20)):
         for outcome in outcomes:
             assert isinstance(outcome, tuple), outcome
@@ -143,7 +145,7 @@ def test_another_algorithm_by_rotation(service: ServeService, client: WitnessCli
     assert client.sign(chain.event(50)) == again
     for witness_id in witness_ids(service.address):
         same = rotate(service.address, service.lead_key, witness_id)
-        assert key_of(client, same.new_key_id).algorithm == "ecdsa-p256"
+        assert key_of(client, same.key_id).algorithm == "ecdsa-p256"
         rotate(service.address, service.lead_key, witness_id, "ed25519")
     client.sign(chain.event(100))
     assert codes(service, chain) == {"VALID_KEY_ROTATED": 100, "VALID_KEY_ACTIVE": 1}
@@ -154,8 +156,8 @@ def test_a_key_that_never_signed_can_be_replaced(service: ServeService, client: 
     (witness_id, *_) = witness_ids(service.address)
     first = rotate(service.address, service.lead_key, witness_id)
     second = rotate(service.address, service.lead_key, witness_id)
-    old = key_of(client, first.new_key_id)
-    assert second.old_key_id == first.new_key_id
+    old = key_of(client, first.key_id)
+    assert second.replaces == first.key_id
     assert (old.state, old.signed_count, old.opened) == ("closed", 0, old.closed)
     chain = Chain()
     list(client.sign_stream([chain.events(0, 30)]))
@@ -165,46 +167,82 @@ def test_a_key_that_never_signed_can_be_replaced(service: ServeService, client: 
 # -- what a lead can meet -------------------------------------------------------------------------------------------
 
 
-def signed_by_lead(service: ServeService, proposal: RotationProposal) -> tuple[str, str, bytes]:
-    signature = LeadKey.load(service.lead_key).sign_record(proposal.record)
-    return proposal.proposal_id, signature.key_id, signature.signature
+Approval = tuple[str, str, list[bytes]]
 
 
-BAD_APPROVALS: dict[str, tuple[Callable[[ServeService, RotationProposal, Path], tuple[str, str, bytes]], Code, str]] = {
+def signed_by_lead(service: ServeService, proposal: ListedProposal) -> Approval:
+    return signed_by(LeadKey.load(service.lead_key), proposal)
+
+
+def signed_by(lead: LeadKey, proposal: ListedProposal) -> Approval:
+    return proposal.proposal_id, lead.public_key.key_id, signatures(lead, proposal)
+
+
+def with_first(service: ServeService, proposal: ListedProposal, first: bytes) -> Approval:
+    """Return the lead's approval with another signature over the first document."""
+    proposal_id, key_id, (_, *others) = signed_by_lead(service, proposal)
+    return proposal_id, key_id, [first, *others]
+
+
+def flipped(approval: Approval, position: int) -> Approval:
+    proposal_id, key_id, given = approval
+    given[position] = bytes([given[position][0] ^ 1]) + given[position][1:]
+    return proposal_id, key_id, given
+
+
+BAD_APPROVALS: dict[str, tuple[Callable[[ServeService, ListedProposal, Path], Approval], Code, str]] = {
     "flipped bit": (
-        lambda service, proposal, _: flipped(signed_by_lead(service, proposal)),
+        lambda service, proposal, _: flipped(signed_by_lead(service, proposal), 0),
+        Code.INVALID_ARGUMENT,
+        "BAD_APPROVAL",
+    ),
+    "flipped bit in the last signature": (
+        lambda service, proposal, _: flipped(signed_by_lead(service, proposal), -1),
         Code.INVALID_ARGUMENT,
         "BAD_APPROVAL",
     ),
     "empty signature": (
-        lambda service, proposal, _: (*signed_by_lead(service, proposal)[:2], b""),
+        lambda service, proposal, _: with_first(service, proposal, b""),
         Code.INVALID_ARGUMENT,
         "BAD_APPROVAL",
     ),
     "signature of 9,000 bytes": (
-        lambda service, proposal, _: (*signed_by_lead(service, proposal)[:2], b"x" * 9000),
+        lambda service, proposal, _: with_first(service, proposal, b"x" * 9000),
         Code.INVALID_ARGUMENT,
         "BAD_APPROVAL",
     ),
-    "the record without its type": (
-        lambda service, proposal, _: (
-            *signed_by_lead(service, proposal)[:2],
-            LeadKey.load(service.lead_key).private_key.sign(proposal.record),  # type: ignore[call-arg]
+    "the record signed as another type": (
+        lambda service, proposal, _: with_first(
+            service,
+            proposal,
+            LeadKey.load(service.lead_key).sign(STOP_TYPE, proposal.documents[0].body).signature,
         ),
         Code.INVALID_ARGUMENT,
         "BAD_APPROVAL",
     ),
+    "the documents exchanged": (
+        lambda service, proposal, _: (
+            *signed_by_lead(service, proposal)[:2],
+            signed_by_lead(service, proposal)[2][::-1],
+        ),
+        Code.INVALID_ARGUMENT,
+        "BAD_APPROVAL",
+    ),
+    "one document unsigned": (
+        lambda service, proposal, _: (
+            *signed_by_lead(service, proposal)[:2],
+            signed_by_lead(service, proposal)[2][:1],
+        ),
+        Code.INVALID_ARGUMENT,
+        "FIELD_INVALID",
+    ),
     "somebody else's key": (
-        lambda _, proposal, folder: by_stranger(proposal, folder),
+        lambda _, proposal, folder: signed_by(LeadKey.create(folder / "stranger.pem"), proposal),
         Code.PERMISSION_DENIED,
         "NOT_A_LEAD",
     ),
     "the new key's own id": (
-        lambda service, proposal, _: (
-            proposal.proposal_id,
-            proposal.new_key_id,
-            signed_by_lead(service, proposal)[2],
-        ),
+        lambda service, proposal, _: (proposal.proposal_id, proposal.key_id, signed_by_lead(service, proposal)[2]),
         Code.PERMISSION_DENIED,
         "NOT_A_LEAD",
     ),
@@ -231,20 +269,10 @@ BAD_APPROVALS: dict[str, tuple[Callable[[ServeService, RotationProposal, Path], 
 }
 
 
-def flipped(approval: tuple[str, str, bytes]) -> tuple[str, str, bytes]:
-    proposal_id, key_id, signature = approval
-    return proposal_id, key_id, bytes([signature[0] ^ 1]) + signature[1:]
-
-
-def by_stranger(proposal: RotationProposal, folder: Path) -> tuple[str, str, bytes]:
-    signature = LeadKey.create(folder / "stranger.pem").sign_record(proposal.record)
-    return proposal.proposal_id, signature.key_id, signature.signature
-
-
 def test_case_10_what_is_no_approval(service: ServeService, client: WitnessClient, tmp_path: Path) -> None:
     """Each is refused with its reason and the keys stay as they are; the right signature is taken after all of them."""
     before = client.keys()
-    proposal = client.propose_rotation(witness_ids(service.address)[0])
+    proposal = propose_rotation(client, witness_ids(service.address)[0])
     for case, (approval, code, reason) in BAD_APPROVALS.items():
         with pytest.raises(Refused) as caught:
             client.approve(*approval(service, proposal, tmp_path))
@@ -256,7 +284,7 @@ def test_case_10_what_is_no_approval(service: ServeService, client: WitnessClien
 
 def test_case_10_approved_twice(service: ServeService, client: WitnessClient) -> None:
     """The same approval again, at once or later, changes nothing more."""
-    proposal = client.propose_rotation(witness_ids(service.address)[0])
+    proposal = propose_rotation(client, witness_ids(service.address)[0])
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: approve(client, service.lead_key, proposal), range(8)))
     assert {item.state for item in done} == {"done"}
@@ -269,10 +297,10 @@ def test_case_10_approved_twice(service: ServeService, client: WitnessClient) ->
 def test_a_second_proposal_while_one_runs(service: ServeService, client: WitnessClient) -> None:
     """One rotation at a time, whoever asks; aborted, it makes room for the next, and its key is never used."""
     one, two, _ = witness_ids(service.address)
-    proposal = client.propose_rotation(one)
+    proposal = propose_rotation(client, one)
     for witness_id in (one, two):
         with pytest.raises(Refused) as caught:
-            client.propose_rotation(witness_id)
+            propose_rotation(client, witness_id)
         assert (caught.value.code, caught.value.reason) == (Code.FAILED_PRECONDITION, "ROTATION_RUNS")
     assert client.abort(proposal.proposal_id).state == "aborted"
     with pytest.raises(Refused) as caught:
@@ -281,7 +309,7 @@ def test_a_second_proposal_while_one_runs(service: ServeService, client: Witness
     with pytest.raises(Refused) as caught:
         client.abort(proposal.proposal_id)
     assert caught.value.reason == "PROPOSAL_NOT_OPEN"
-    assert proposal.new_key_id not in {key.key_id for key in client.keys().keys}
+    assert proposal.key_id not in {key.key_id for key in client.keys().keys}
     assert rotate(service.address, service.lead_key, two).witness_id == two
 
 
@@ -291,7 +319,7 @@ def test_proposals_at_once(service: ServeService, client: WitnessClient) -> None
 
     def propose(_: int) -> str:
         try:
-            return client.propose_rotation(witness_id).state
+            return propose_rotation(client, witness_id).state
         except Refused as refused:
             return refused.reason
 
@@ -304,14 +332,14 @@ def test_case_10_an_expired_proposal(service: ServeService) -> None:
     service.configuration["limits"] = {"proposal_seconds": 0.5}
     with WitnessClient(service.start().address) as client:
         (witness_id, *_) = witness_ids(service.address)
-        proposal = client.propose_rotation(witness_id)
+        proposal = propose_rotation(client, witness_id)
         until(lambda: client.proposal(proposal.proposal_id).state == "expired")
         before = client.keys()
         with pytest.raises(Refused) as caught:
             approve(client, service.lead_key, proposal)
         assert (caught.value.code, caught.value.reason) == (Code.FAILED_PRECONDITION, "PROPOSAL_NOT_OPEN")
         assert client.keys() == before
-        assert client.propose_rotation(witness_id).state == "open"
+        assert propose_rotation(client, witness_id).state == "open"
 
 
 @pytest.mark.parametrize(
@@ -331,8 +359,8 @@ def test_a_proposal_that_cannot_be(
     """An unknown witness or algorithm makes no key and no proposal."""
     with WitnessClient(dev_service.address) as client:
         with pytest.raises(Refused) as caught:
-            client.propose_rotation(
-                witness_ids(dev_service.address)[0] if witness_id is None else witness_id, algorithm
+            propose_rotation(
+                client, witness_ids(dev_service.address)[0] if witness_id is None else witness_id, algorithm
             )
         assert (caught.value.code, caught.value.reason) == (code, reason)
         with pytest.raises(Refused) as caught:
@@ -354,7 +382,7 @@ def test_case_47_killed_in_the_middle_of_a_rotation(service: ServeService, step:
     with WitnessClient(service.address) as client, service.superuser() as blocker:
         list(client.sign_stream([chain.events(0, 30)]))
         (witness_id, *_) = witness_ids(service.address)
-        proposal = client.propose_rotation(witness_id)
+        proposal = propose_rotation(client, witness_id)
         # A lock on the table of the next step holds the service up exactly there.
         blocker.execute("BEGIN")
         blocker.execute(HOLD_UP[step])
@@ -367,31 +395,31 @@ def test_case_47_killed_in_the_middle_of_a_rotation(service: ServeService, step:
     service.start()
     with WitnessClient(service.address) as client:
         until(lambda: client.proposal(proposal.proposal_id).state == "done")
-        assert key_of(client, proposal.new_key_id).state == "open"
-        old = key_of(client, proposal.old_key_id)
+        assert key_of(client, proposal.key_id).state == "open"
+        old = key_of(client, proposal.replaces)
         assert old.state == "closed"
         list(client.sign_stream([chain.events(30, 60)]))
         with service.auditor() as database:
             signers = Counter(Statement.decode(row[1]).key_id for row in stored(database, chain.stream))
-        assert old.signed_count == signers[proposal.old_key_id]
-        assert signers[proposal.new_key_id] > 0
+        assert old.signed_count == signers[proposal.replaces]
+        assert signers[proposal.key_id] > 0
     assert codes(service, chain) == {
-        "VALID_KEY_ROTATED": signers[proposal.old_key_id],
-        "VALID_KEY_ACTIVE": 60 - signers[proposal.old_key_id],
+        "VALID_KEY_ROTATED": signers[proposal.replaces],
+        "VALID_KEY_ACTIVE": 60 - signers[proposal.replaces],
     }
 
 
 HOLD_UP = {
     # The approval is stored; the key-add record is not.
     "approved": "LOCK TABLE witness.registry_records IN SHARE MODE",
-    # The key-add record is stored; the proposal does not say so yet.
+    # The first record is to be stored, and with it the proposal's state.
     "key-add": "SELECT FROM witness.proposals FOR SHARE",
     # The new key is open; the checkpoint to close the old one under is not there.
     "open": "LOCK TABLE witness.key_counts IN ACCESS EXCLUSIVE MODE",
 }
 
 
-def approve_until_killed(client: WitnessClient, lead_key: Path, proposal: RotationProposal) -> None:
+def approve_until_killed(client: WitnessClient, lead_key: Path, proposal: ListedProposal) -> None:
     with pytest.raises(Refused, match="UNREACHABLE"):
         approve(client, lead_key, proposal)
 

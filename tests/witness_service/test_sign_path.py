@@ -25,6 +25,7 @@ from tests.witness_service.chain import Chain
 from tests.witness_service.judging import check_log, check_stored, stored
 from witness_service import clock
 from witness_service.config import Configuration, load
+from witness_service.cosigning.rollback import RollbackGuard
 from witness_service.custody import Custody
 from witness_service.embedded_postgres import EmbeddedPostgres
 from witness_service.event import Attested, Event
@@ -72,6 +73,7 @@ class Instance:
     store: Store
     pool: TamperedPool
     view: RegistryView
+    guard: RollbackGuard
     path: SignPath
 
     async def sign(self, *events: Event) -> list[Attested | Refused]:
@@ -113,7 +115,8 @@ def assembled(store: Store, pool: TamperedPool, configuration: Configuration) ->
     serial = configuration.tokens[0].serial
     custody = Custody({serial: pool}, sign_timeout=5.0)  # type: ignore[dict-item]  # stands in for a SignerPool
     view = RegistryView(store, custody, configuration.service.registry_id)
-    return Instance(store, pool, view, SignPath(store, custody, view, configuration, clock.now))
+    guard = RollbackGuard(clock.now)
+    return Instance(store, pool, view, guard, SignPath(store, custody, view, guard, configuration, clock.now))
 
 
 Opened = Callable[[], Any]
@@ -192,6 +195,35 @@ async def test_case_18_one_bad_key_does_not_stop_the_others(files: ServeService,
     for item in [*good, *after]:
         key: PublicKey = registry.keys[item.key_id].public_key
         key.verify(item.signature, dsse.pae(STATEMENT_TYPE, item.statement))
+
+
+async def test_case_28_what_is_on_its_way_is_not_sealed_on_a_rolled_back_database(
+    files: ServeService, opened: Opened
+) -> None:
+    """An event that is being signed when a cosigner speaks is refused, stays claimed, and is completed afterwards."""
+    instance = await opened()
+    chain = Chain()
+    instance.pool.held = []
+    signing = asyncio.create_task(instance.sign(chain.event(0)))
+    async with asyncio.timeout(10):
+        while not instance.pool.held:
+            await asyncio.sleep(0.01)
+    instance.guard.contradicted("cosigner", "statements", 9, other_root=False, ours=0)
+    instance.pool.held[0].go.set()
+    instance.pool.held = None
+    (outcome,) = await signing
+    assert (outcome.code, outcome.reason) == (Code.FAILED_PRECONDITION, "ROLLBACK_DETECTED")
+    with pytest.raises(Refused, match="ROLLBACK_DETECTED"):
+        await instance.sign(chain.event(1))
+    with files.auditor() as database:
+        await asyncio.sleep(0.5)  # in which a claim left behind would have been completed
+        ((_, statement, leaf_index, _),) = stored(database, chain.stream)
+        assert leaf_index is None
+        instance.guard.agreed("cosigner", "statements", 9)
+        (attested,) = await instance.sign(chain.event(0))
+        assert attested.statement == statement
+        check_stored(database, chain.stream, [attested])
+        assert check_log(database) == 1
 
 
 async def test_case_11_a_token_that_fails_once(files: ServeService, opened: Opened) -> None:

@@ -10,7 +10,7 @@ import typer
 from witness_service.cli.failure import Finding, command
 from witness_service.cli.files import write_file
 from witness_service.cli.output import write_facts, write_json
-from witness_service.cli.where import Address, Json, RegistryId, State, find
+from witness_service.cli.where import Address, Json, RegistryId, State, WaitCosigned, find
 
 JUDGE = "witness-verify --bundle {bundle} --registry-id {registry_id} FILE.tlog-proof"
 
@@ -18,6 +18,7 @@ JUDGE = "witness-verify --bundle {bundle} --registry-id {registry_id} FILE.tlog-
 @command
 def bundle(
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where to write it.")] = Path("bundle.json"),
+    wait_cosigned: WaitCosigned = 0.0,
     address: Address = None,
     state: State = None,
     registry_id: RegistryId = None,
@@ -30,7 +31,7 @@ def bundle(
 
     \b
     Example:
-      witness bundle --output bundle.json
+      witness bundle --output bundle.json --wait-cosigned 10
     """
     from key_registry.bundle import Bundle
     from key_registry.errors import FormatError, RecordError
@@ -39,7 +40,7 @@ def bundle(
 
     where = find(address, state, registry_id)
     with WitnessClient(where.address) as client:
-        content = client.bundle()
+        content = client.bundle(wait_cosigned=wait_cosigned)
     try:
         registry = Registry.replay(Bundle.from_json(content).records, registry_id=where.registry_id)
     except (FormatError, RecordError) as error:

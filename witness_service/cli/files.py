@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 from witness_service.cli.failure import InputProblem
@@ -16,18 +18,27 @@ LONGEST_NAME = 200
 
 def write_file(path: str | Path, content: bytes) -> None:
     """Write a file so that its name never stands for half of it; raises InputProblem."""
+    with writing_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file in portions, so that its name never stands for part of it; raises InputProblem."""
     # Plain calls and strings: evidence comes in tens of thousands of files, and pathlib doubles their cost.
     folder, name = os.path.split(path)
     part = os.path.join(folder, f".{name}.part")
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        with open(descriptor, "wb", buffering=0) as file:
-            file.write(content)
+        with open(descriptor, "wb") as file:
+            yield file
         os.replace(part, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(part)
-        raise InputProblem(f"{path}: cannot be written: {error.strerror}") from error
+        if isinstance(error, OSError):
+            raise InputProblem(f"{path}: cannot be written: {error.strerror}") from error
+        raise
 
 
 def make_folder(path: Path) -> None:

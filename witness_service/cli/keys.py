@@ -76,7 +76,7 @@ def history(
         )
         return
     for record in found.records:
-        write_line(f"{record.seq:>5}  {record.created_at}  {record.type:<8}  {record.summary}")
+        write_line(f"{record.seq:>5}  {record.created_at}  {record.type:<10}  {_said(record)}")
     write_keys(found.keys)
 
 
@@ -90,6 +90,15 @@ def find_witness(text: str, witness_ids: Iterable[str]) -> str:
         return start
     what = f"{len(found)}: {', '.join(found)}" if found else "none"
     raise Finding("UNKNOWN_WITNESS", f"expected one witness whose id starts with {start}, got {what}")
+
+
+def find_key(text: str, key_ids: Iterable[str]) -> str:
+    """Return the one key id that starts with text; raises Finding."""
+    found = sorted(key_id for key_id in key_ids if key_id.startswith(text))
+    if len(found) != 1 or not text:
+        what = f"{len(found)}: {', '.join(it[:16] for it in found)}" if found else "none"
+        raise Finding("UNKNOWN_KEY", f"expected one key whose id starts with {text}, got {what}")
+    return found[0]
 
 
 def key_object(key: ListedKey) -> dict[str, object]:
@@ -108,7 +117,19 @@ def key_object(key: ListedKey) -> dict[str, object]:
         "opened_at": key.opened_at,
         "closed_at": key.closed_at,
         "token_serial": key.token_serial,
+        "trusted_size": key.trusted_size,
+        "compromised_at": key.compromised_at,
+        "suspected_since": key.suspected_since,
+        "compromise_reason": key.compromise_reason,
+        "destroyed_at": key.destroyed_at,
+        "reason": key.reason,
+        "stopped_at": key.stopped_at,
+        "stop_reason": key.stop_reason,
     }
+
+
+STYLES = {"open": "green", "closed": "dim", "destroyed": "dim", "compromised": "bold red", "stopped": "bold red"}
+"""Colours of key states; others are yellow."""
 
 
 def write_keys(keys: Iterable[ListedKey]) -> None:
@@ -118,17 +139,18 @@ def write_keys(keys: Iterable[ListedKey]) -> None:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("witness", "key", "algorithm", "state", "positions", "signed", "added"):
-        table.add_column(name, no_wrap=name != "added", justify="right" if name == "signed" else "left")
+    for name in ("witness", "key", "algorithm", "state", "positions", "signed", "added", "reason"):
+        table.add_column(name, no_wrap=name not in ("added", "reason"), justify="right" if name == "signed" else "left")
     for key in keys:
         table.add_row(
             printable(key.witness_id.removeprefix("WITNESS:")[:8]),
             printable(key.key_id[:16]),
             printable(key.algorithm),
-            Text(key.state, style={"open": "green", "closed": "dim"}.get(key.state, "yellow")),
+            Text(key.state, style=STYLES.get(key.state, "yellow")),
             positions(key),
             "" if key.signed_count is None else f"{key.signed_count:,}",
             printable(key.added_at[:19]),
+            printable(key.compromise_reason or key.stop_reason or key.reason),
         )
     console().print(table)
 
@@ -137,7 +159,14 @@ def positions(key: ListedKey) -> str:
     """Return the statement-log positions a key is valid for, in words of a table."""
     if key.opened is None:
         return "none yet"
-    return f"{key.opened} to {key.closed - 1}" if key.closed else f"from {key.opened}"
+    if key.closed is not None and key.closed <= key.opened:
+        return "none"
+    said = f"{key.opened} to {key.closed - 1}" if key.closed is not None else f"from {key.opened}"
+    return said if key.trusted_size is None else f"{said}, trusted below {key.trusted_size}"
+
+
+def _said(record: ListedRecord) -> str:
+    return f"{record.summary}: {record.reason}" if record.reason else record.summary
 
 
 def _record_object(record: ListedRecord) -> dict[str, object]:
@@ -146,5 +175,6 @@ def _record_object(record: ListedRecord) -> dict[str, object]:
         "type": record.type,
         "created_at": record.created_at,
         "summary": record.summary,
+        "reason": record.reason,
         "envelope": json.loads(record.envelope),
     }

@@ -1,30 +1,28 @@
-"""`witness keys rotate`: a new key for a witness, signed by a security lead on the lead's own machine."""
+"""`witness keys rotate`: a new key for a witness, proposed and signed by a security lead in one command."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from witness_service.cli.failure import Finding, InputProblem, command
+from witness_service.cli import change
+from witness_service.cli.change import Bytes, DryRun, Yes
+from witness_service.cli.failure import Finding, command
 from witness_service.cli.keys import find_witness, key_object, positions
+from witness_service.cli.lead_option import PassphraseFile, lead_opened
 from witness_service.cli.output import write_facts, write_json
 from witness_service.cli.where import Address, Json, RegistryId, State, find
-from witness_service.refusal import Code, Reason, Refused
+from witness_service.refusal import Code, Refused
 
 if TYPE_CHECKING:
+    from key_registry.canonical_json import JSONValue
     from key_registry.replay import Registry
-    from witness_service.lead_key import LeadKey
-    from witness_service.wire.answers import KeyList, RotationProposal
+    from witness_service.cli.approval import Approval
+    from witness_service.lead_signer import LeadSigner
+    from witness_service.wire.answers import KeyList
     from witness_service.wire.client import WitnessClient
-
-HAND_OVER_SECONDS = 60.0
-POLL_SECONDS = 0.1
+    from witness_service.wire.proposal_answers import ListedProposal
 
 
 @command
@@ -33,22 +31,32 @@ def rotate(
         str,
         typer.Argument(metavar="WITNESS_ID", help="Witness; the start of its UUID will do.", show_default=False),
     ],
-    lead_key: Annotated[
-        Path | None,
-        typer.Option("--lead-key", metavar="FILE", help="Lead's key, PKCS#8 PEM; else that of the state folder."),
+    lead: Annotated[
+        str | None,
+        typer.Option(
+            "--lead",
+            "--lead-key",
+            metavar="FILE|URI",
+            help="Lead's key: PKCS#8 PEM file or PKCS#11 URI; else that of the state folder.",
+        ),
     ] = None,
+    passphrase_file: PassphraseFile = None,
     algorithm: Annotated[
         str,
         typer.Option("--algorithm", metavar="NAME", help="ed25519 or ecdsa-p256; else that of the old key."),
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before signing.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and make no key.")] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the records.")
+    ] = "rotation",
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    with_bytes: Bytes = False,
     address: Address = None,
     state: State = None,
     registry_id: RegistryId = None,
     as_json: Json = False,
 ) -> None:
-    """Replace a witness's key: a new one is made in the token, you sign its record here, and it takes over.
+    """Replace a witness's key: a new one is made in the token, you sign its records here, and it takes over.
 
     What is signed is shown in words and checked here first: the registry, the place in it, the witness, the
     streams. A rotation of this witness that waits for a lead is taken up. Signing of events goes on
@@ -57,119 +65,69 @@ def rotate(
 
     \b
     Example:
-      witness keys rotate 3f2a --lead-key lead.pem
+      witness keys rotate 3f2a --lead lead.pem
     """
     from witness_service.wire.client import WitnessClient
 
     where = find(address, state, registry_id)
-    lead = _load_lead(lead_key or where.lead_key)
-    if where.registry_id is None:
-        raise typer.BadParameter("expected --registry-id HEX: a lead signs for a known registry only")
-    if not (yes or dry_run or (sys.stdin.isatty() and not as_json)):
-        raise typer.BadParameter("expected --yes, for there is no terminal to ask on", param_hint="--yes")
-    with WitnessClient(where.address) as client:
-        registry = _replay(client, where.registry_id)
+    pinned = change.pinned(where)
+    if not dry_run:
+        change.require_consent(yes, as_json)
+    with WitnessClient(where.address) as client, lead_opened(lead or where.lead_key, passphrase_file) as signer:
+        registry = change.replay(client, pinned)
         witness_id = find_witness(witness, registry.witnesses)
         if dry_run:
-            _write_plan(registry, witness_id, lead, algorithm, as_json)
+            _write_plan(registry, witness_id, signer, algorithm, as_json)
             return
-        if not _is_lead(lead, registry):
-            key_id = lead.public_key.key_id
+        if not _is_lead(signer, registry):
+            key_id = signer.public_key.key_id
             raise Finding("NOT_A_LEAD", f"expected the key of a lead of this registry, got {key_id}; no key was made")
-        change = _Change(client, where.registry_id, witness_id, algorithm, lead)
-        _write_result(change.run(ask=not yes), client.keys(), as_json)
+        arguments: dict[str, JSONValue] = {"algorithm": algorithm, "reason": reason, "witness_id": witness_id}
+        approval = _joined(client, registry, witness_id) or change.proposed(
+            client, pinned, change.new_request(pinned, "rotate", arguments)
+        )
+        done = _sign(client, approval, signer, algorithm, ask=not yes, with_bytes=with_bytes)
+        _write_result(done, client.keys(), as_json)
 
 
-def _load_lead(path: Path | None) -> LeadKey:
-    from witness_service.lead_key import LeadKey, LeadKeyError
+def _joined(client: WitnessClient, registry: Registry, witness_id: str) -> Approval | None:
+    """Return the rotation of this witness that waits, checked; for another one the service refuses a new one."""
+    for proposal in client.proposals():
+        if (proposal.kind, proposal.witness_id) == ("rotate", witness_id):
+            return change.checked(proposal, registry)
+    return None
 
-    if path is None:
-        raise typer.BadParameter("expected --lead-key FILE: no state folder names one", param_hint="--lead-key")
+
+def _sign(
+    client: WitnessClient, approval: Approval, signer: LeadSigner, algorithm: str, *, ask: bool, with_bytes: bool
+) -> ListedProposal:
+    """Show, ask and sign; a lead who says no to a proposal nobody else has signed ends it."""
+    proposal = approval.proposal
+    asked = approval.request.arguments.get("algorithm")
+    if asked != algorithm and algorithm:
+        raise Finding("BAD_PROPOSAL", f"not signed: algorithm: expected {algorithm}, got a proposal for {asked}")
+    if ask:
+        change.show(approval, with_bytes=with_bytes)
+        if not typer.confirm(f"Sign it with lead key {signer.public_key.key_id[:16]}?"):
+            if not proposal.approved_by:
+                client.abort(proposal.proposal_id)
+            raise Finding("NOT_APPROVED", "not signed")
     try:
-        return LeadKey.load(path)
-    except LeadKeyError as error:
-        raise InputProblem(str(error)) from error
+        done, _ = change.approve(client, proposal, signer)
+    except Refused as refused:
+        if refused.code is not Code.FAILED_PRECONDITION:
+            raise
+        done = client.proposal(proposal.proposal_id)
+        if done.state == "open":
+            raise
+    return done
 
 
-def _replay(client: WitnessClient, registry_id: str) -> Registry:
-    from witness_service.attested_check import NotAttested, PinnedRegistry
-
-    try:
-        return PinnedRegistry(registry_id, client.bundle).current()
-    except NotAttested as error:
-        raise Finding("CHECK_FAILED", str(error)) from error
-
-
-def _is_lead(lead: LeadKey, registry: Registry) -> bool:
+def _is_lead(lead: LeadSigner, registry: Registry) -> bool:
     return lead.public_key.key_id in {known.public_key.key_id for known in registry.leads}
 
 
-@dataclass(frozen=True)
-class _Change:
-    """A rotation as one lead takes part in it."""
-
-    client: WitnessClient
-    registry_id: str
-    witness_id: str
-    algorithm: str
-    lead: LeadKey
-
-    def run(self, *, ask: bool) -> RotationProposal:
-        """Propose or join, check, show, ask, sign, and wait until it is done or further leads are needed."""
-        joined = self._running()
-        proposal = joined or self.client.propose_rotation(self.witness_id, self.algorithm)
-        try:
-            self._check(proposal, ask)
-        except BaseException:
-            if joined is None:  # nobody else waits for it, and it would keep others from proposing
-                with suppress(Refused):
-                    self.client.abort(proposal.proposal_id)
-            raise
-        signature = self.lead.sign_record(proposal.record)
-        return self._await(self.client.approve(proposal.proposal_id, signature.key_id, signature.signature))
-
-    def _running(self) -> RotationProposal | None:
-        """Return the proposal that waits, when it is of this witness; for another one the service refuses a new one."""
-        try:
-            proposal = self.client.proposal()
-        except Refused as refused:
-            if refused.code is Code.NOT_FOUND:
-                return None
-            raise
-        return proposal if proposal.witness_id == self.witness_id else None
-
-    def _check(self, proposal: RotationProposal, ask: bool) -> None:
-        """Raise Finding unless the record is what was asked for and the lead, when asked, agrees."""
-        from witness_service.cli.approval import BadProposal, check_proposal
-
-        registry = _replay(self.client, self.registry_id)
-        try:
-            approval = check_proposal(
-                proposal,
-                registry,
-                witness_id=self.witness_id,
-                algorithm=self.algorithm,
-                lead=self.lead.public_key,
-            )
-        except BadProposal as error:
-            raise Finding("BAD_PROPOSAL", f"not signed: {error}") from error
-        if ask:
-            write_facts("key change", approval.in_words())
-            if not typer.confirm(f"Sign it with lead key {self.lead.public_key.key_id[:16]}?"):
-                raise Finding("NOT_APPROVED", "not signed")
-
-    def _await(self, proposal: RotationProposal) -> RotationProposal:
-        give_up_at = monotonic() + HAND_OVER_SECONDS
-        while proposal.state == "approved":
-            if monotonic() > give_up_at:
-                message = "the hand-over has not ended in time; run the command again to go on"
-                raise Refused(Code.UNAVAILABLE, Reason.ROTATION_RUNS, message)
-            sleep(POLL_SECONDS)
-            proposal = self.client.proposal(proposal.proposal_id)
-        return proposal
-
-
-def _write_plan(registry: Registry, witness_id: str, lead: LeadKey, algorithm: str, as_json: bool) -> None:
+def _write_plan(registry: Registry, witness_id: str, lead: LeadSigner, algorithm: str, as_json: bool) -> None:
     old = registry.signing_key(witness_id)
     facts = {
         "witness_id": witness_id,
@@ -185,9 +143,10 @@ def _write_plan(registry: Registry, witness_id: str, lead: LeadKey, algorithm: s
         write_facts("would rotate; nothing was changed", {k.replace("_", " "): v for k, v in facts.items()})
 
 
-def _write_result(proposal: RotationProposal, listed: KeyList, as_json: bool) -> None:
+def _write_result(proposal: ListedProposal, listed: KeyList, as_json: bool) -> None:
     keys = {key.key_id: key for key in listed.keys}
-    new, old = keys.get(proposal.new_key_id), keys.get(proposal.old_key_id)
+    old_key_id = proposal.facts.get("old_key_id", proposal.replaces)
+    new, old = keys.get(proposal.key_id), keys.get(old_key_id)
     if as_json:
         write_json(
             {
@@ -198,22 +157,21 @@ def _write_result(proposal: RotationProposal, listed: KeyList, as_json: bool) ->
                 "old_key": key_object(old) if old else None,
                 "approved_by": list(proposal.approved_by),
                 "threshold": proposal.threshold,
+                "note": proposal.note,
             }
         )
-    elif proposal.state == "done" and new and old:
-        write_facts(
-            f"rotated {proposal.witness_id}",
-            {
-                "new key": f"{new.key_id}, {new.algorithm}, valid {positions(new)}",
-                "old key": f"{old.key_id}, {old.algorithm}, valid {positions(old)}",
-                "signed": f"{old.signed_count} attestations with the old key, which stay valid",
-            },
-        )
+    elif proposal.state == "done" and new:
+        words = {"new key": f"{new.key_id}, {new.algorithm}, valid {positions(new)}"}
+        if old:
+            words["old key"] = f"{old.key_id}, {old.algorithm}, valid {positions(old)}"
+        if old and old.signed_count is not None:
+            words["signed"] = f"{old.signed_count} attestations with the old key, which stay valid"
+        if proposal.note:
+            words["left to do"] = proposal.note
+        write_facts(f"rotated {proposal.witness_id}", words)
     else:
-        missing = proposal.threshold - len(proposal.approved_by)
         write_facts(
             f"proposal {proposal.proposal_id} is {proposal.state}",
-            {"new key": proposal.new_key_id, "leads still needed": missing, "until": proposal.expires_at},
+            {"new key": proposal.key_id, "leads still needed": proposal.missing, "until": proposal.expires_at},
         )
-    if proposal.state not in ("done", "open"):
-        raise Finding("PROPOSAL_NOT_OPEN", f"expected the rotation to be done, got one that is {proposal.state}")
+    change.require_going_on(proposal)

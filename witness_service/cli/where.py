@@ -36,6 +36,17 @@ RegistryId = Annotated[
     ),
 ]
 
+WaitCosigned = Annotated[
+    float,
+    typer.Option(
+        "--wait-cosigned",
+        metavar="SECONDS",
+        min=0.0,
+        max=60.0,
+        help="Wait so long for the cosigners that the registry's policy asks for; given without them all the same.",
+    ),
+]
+
 _REGISTRY_ID = re.compile("[0-9a-f]{64}")
 
 

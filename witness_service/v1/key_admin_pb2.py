@@ -24,33 +24,55 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"witness_service/v1/key_admin.proto\x12\x12witness_service.v1\"\xef\x01\n\x08Proposal\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x12\n\nwitness_id\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.witness_service.v1.ProposalState\x12\x0e\n\x06record\x18\x04 \x01(\x0c\x12\x14\n\x0cpayload_type\x18\x05 \x01(\t\x12\x12\n\nnew_key_id\x18\x06 \x01(\t\x12\x12\n\nold_key_id\x18\x07 \x01(\t\x12\x12\n\nexpires_at\x18\x08 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\t \x03(\t\x12\x11\n\tthreshold\x18\n \x01(\r\"?\n\x16ProposeRotationRequest\x12\x12\n\nwitness_id\x18\x01 \x01(\t\x12\x11\n\talgorithm\x18\x02 \x01(\t\"I\n\x17ProposeRotationResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\"M\n\x0e\x41pproveRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x13\n\x0blead_key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"A\n\x0f\x41pproveResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\")\n\x12GetProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"E\n\x13GetProposalResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\"#\n\x0c\x41\x62ortRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"?\n\rAbortResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal*\xb6\x01\n\rProposalState\x12\x1e\n\x1aPROPOSAL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROPOSAL_STATE_OPEN\x10\x01\x12\x1b\n\x17PROPOSAL_STATE_APPROVED\x10\x02\x12\x17\n\x13PROPOSAL_STATE_DONE\x10\x03\x12\x1a\n\x16PROPOSAL_STATE_EXPIRED\x10\x04\x12\x1a\n\x16PROPOSAL_STATE_ABORTED\x10\x05\x32\xf8\x02\n\x08KeyAdmin\x12j\n\x0fProposeRotation\x12*.witness_service.v1.ProposeRotationRequest\x1a+.witness_service.v1.ProposeRotationResponse\x12R\n\x07\x41pprove\x12\".witness_service.v1.ApproveRequest\x1a#.witness_service.v1.ApproveResponse\x12^\n\x0bGetProposal\x12&.witness_service.v1.GetProposalRequest\x1a\'.witness_service.v1.GetProposalResponse\x12L\n\x05\x41\x62ort\x12 .witness_service.v1.AbortRequest\x1a!.witness_service.v1.AbortResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"witness_service/v1/key_admin.proto\x12\x12witness_service.v1\".\n\x08\x44ocument\x12\x14\n\x0cpayload_type\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"4\n\rLeadRejection\x12\x13\n\x0blead_key_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xf6\x03\n\x08Proposal\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\nwitness_id\x18\x03 \x01(\t\x12\x0e\n\x06key_id\x18\x04 \x01(\t\x12\x10\n\x08replaces\x18\x05 \x01(\t\x12\x30\n\x05state\x18\x06 \x01(\x0e\x32!.witness_service.v1.ProposalState\x12/\n\tdocuments\x18\x07 \x03(\x0b\x32\x1c.witness_service.v1.Document\x12\x0f\n\x07request\x18\x08 \x01(\x0c\x12\x10\n\x08proposer\x18\t \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\n \x03(\t\x12\x36\n\x0brejected_by\x18\x0b \x03(\x0b\x32!.witness_service.v1.LeadRejection\x12\x11\n\tthreshold\x18\x0c \x01(\r\x12\x0f\n\x07missing\x18\r \x01(\r\x12\x12\n\ncreated_at\x18\x0e \x01(\t\x12\x12\n\nexpires_at\x18\x0f \x01(\t\x12\x36\n\x05\x66\x61\x63ts\x18\x10 \x03(\x0b\x32\'.witness_service.v1.Proposal.FactsEntry\x12\x0c\n\x04note\x18\x11 \x01(\t\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\rLeadSignature\x12\x13\n\x0blead_key_id\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"c\n\x0eProposeRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12/\n\x04lead\x18\x02 \x01(\x0b\x32!.witness_service.v1.LeadSignature\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"A\n\x0fProposeResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\"N\n\x0e\x41pproveRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\x13\n\x0blead_key_id\x18\x02 \x01(\t\x12\x12\n\nsignatures\x18\x03 \x03(\x0c\"Y\n\x0f\x41pproveResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\x12\x16\n\x0e\x61lready_signed\x18\x02 \x01(\x08\"3\n\rRejectRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\x12\r\n\x05order\x18\x02 \x01(\x0c\"@\n\x0eRejectResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\"#\n\x0c\x41\x62ortRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"?\n\rAbortResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\")\n\x12GetProposalRequest\x12\x13\n\x0bproposal_id\x18\x01 \x01(\t\"E\n\x13GetProposalResponse\x12.\n\x08proposal\x18\x01 \x01(\x0b\x32\x1c.witness_service.v1.Proposal\"#\n\x14ListProposalsRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"H\n\x15ListProposalsResponse\x12/\n\tproposals\x18\x01 \x03(\x0b\x32\x1c.witness_service.v1.Proposal\"\x1f\n\x0eStopKeyRequest\x12\r\n\x05order\x18\x01 \x01(\x0c\"I\n\x0fStopKeyResponse\x12\r\n\x05order\x18\x01 \x01(\x0c\x12\x12\n\nstopped_at\x18\x02 \x01(\t\x12\x13\n\x0bwas_stopped\x18\x03 \x01(\x08*\xf1\x01\n\rProposalState\x12\x1e\n\x1aPROPOSAL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROPOSAL_STATE_OPEN\x10\x01\x12\x1b\n\x17PROPOSAL_STATE_APPROVED\x10\x02\x12\x17\n\x13PROPOSAL_STATE_DONE\x10\x03\x12\x1a\n\x16PROPOSAL_STATE_EXPIRED\x10\x04\x12\x1a\n\x16PROPOSAL_STATE_ABORTED\x10\x05\x12\x1b\n\x17PROPOSAL_STATE_REJECTED\x10\x06\x12\x1c\n\x18PROPOSAL_STATE_OVERTAKEN\x10\x07\x32\xeb\x04\n\x08KeyAdmin\x12R\n\x07Propose\x12\".witness_service.v1.ProposeRequest\x1a#.witness_service.v1.ProposeResponse\x12R\n\x07\x41pprove\x12\".witness_service.v1.ApproveRequest\x1a#.witness_service.v1.ApproveResponse\x12O\n\x06Reject\x12!.witness_service.v1.RejectRequest\x1a\".witness_service.v1.RejectResponse\x12L\n\x05\x41\x62ort\x12 .witness_service.v1.AbortRequest\x1a!.witness_service.v1.AbortResponse\x12^\n\x0bGetProposal\x12&.witness_service.v1.GetProposalRequest\x1a\'.witness_service.v1.GetProposalResponse\x12\x64\n\rListProposals\x12(.witness_service.v1.ListProposalsRequest\x1a).witness_service.v1.ListProposalsResponse\x12R\n\x07StopKey\x12\".witness_service.v1.StopKeyRequest\x1a#.witness_service.v1.StopKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'witness_service.v1.key_admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROPOSALSTATE']._serialized_start=803
-  _globals['_PROPOSALSTATE']._serialized_end=985
-  _globals['_PROPOSAL']._serialized_start=59
-  _globals['_PROPOSAL']._serialized_end=298
-  _globals['_PROPOSEROTATIONREQUEST']._serialized_start=300
-  _globals['_PROPOSEROTATIONREQUEST']._serialized_end=363
-  _globals['_PROPOSEROTATIONRESPONSE']._serialized_start=365
-  _globals['_PROPOSEROTATIONRESPONSE']._serialized_end=438
-  _globals['_APPROVEREQUEST']._serialized_start=440
-  _globals['_APPROVEREQUEST']._serialized_end=517
-  _globals['_APPROVERESPONSE']._serialized_start=519
-  _globals['_APPROVERESPONSE']._serialized_end=584
-  _globals['_GETPROPOSALREQUEST']._serialized_start=586
-  _globals['_GETPROPOSALREQUEST']._serialized_end=627
-  _globals['_GETPROPOSALRESPONSE']._serialized_start=629
-  _globals['_GETPROPOSALRESPONSE']._serialized_end=698
-  _globals['_ABORTREQUEST']._serialized_start=700
-  _globals['_ABORTREQUEST']._serialized_end=735
-  _globals['_ABORTRESPONSE']._serialized_start=737
-  _globals['_ABORTRESPONSE']._serialized_end=800
-  _globals['_KEYADMIN']._serialized_start=988
-  _globals['_KEYADMIN']._serialized_end=1364
+  _globals['_PROPOSAL_FACTSENTRY']._loaded_options = None
+  _globals['_PROPOSAL_FACTSENTRY']._serialized_options = b'8\001'
+  _globals['_PROPOSALSTATE']._serialized_start=1616
+  _globals['_PROPOSALSTATE']._serialized_end=1857
+  _globals['_DOCUMENT']._serialized_start=58
+  _globals['_DOCUMENT']._serialized_end=104
+  _globals['_LEADREJECTION']._serialized_start=106
+  _globals['_LEADREJECTION']._serialized_end=158
+  _globals['_PROPOSAL']._serialized_start=161
+  _globals['_PROPOSAL']._serialized_end=663
+  _globals['_PROPOSAL_FACTSENTRY']._serialized_start=619
+  _globals['_PROPOSAL_FACTSENTRY']._serialized_end=663
+  _globals['_LEADSIGNATURE']._serialized_start=665
+  _globals['_LEADSIGNATURE']._serialized_end=720
+  _globals['_PROPOSEREQUEST']._serialized_start=722
+  _globals['_PROPOSEREQUEST']._serialized_end=821
+  _globals['_PROPOSERESPONSE']._serialized_start=823
+  _globals['_PROPOSERESPONSE']._serialized_end=888
+  _globals['_APPROVEREQUEST']._serialized_start=890
+  _globals['_APPROVEREQUEST']._serialized_end=968
+  _globals['_APPROVERESPONSE']._serialized_start=970
+  _globals['_APPROVERESPONSE']._serialized_end=1059
+  _globals['_REJECTREQUEST']._serialized_start=1061
+  _globals['_REJECTREQUEST']._serialized_end=1112
+  _globals['_REJECTRESPONSE']._serialized_start=1114
+  _globals['_REJECTRESPONSE']._serialized_end=1178
+  _globals['_ABORTREQUEST']._serialized_start=1180
+  _globals['_ABORTREQUEST']._serialized_end=1215
+  _globals['_ABORTRESPONSE']._serialized_start=1217
+  _globals['_ABORTRESPONSE']._serialized_end=1280
+  _globals['_GETPROPOSALREQUEST']._serialized_start=1282
+  _globals['_GETPROPOSALREQUEST']._serialized_end=1323
+  _globals['_GETPROPOSALRESPONSE']._serialized_start=1325
+  _globals['_GETPROPOSALRESPONSE']._serialized_end=1394
+  _globals['_LISTPROPOSALSREQUEST']._serialized_start=1396
+  _globals['_LISTPROPOSALSREQUEST']._serialized_end=1431
+  _globals['_LISTPROPOSALSRESPONSE']._serialized_start=1433
+  _globals['_LISTPROPOSALSRESPONSE']._serialized_end=1505
+  _globals['_STOPKEYREQUEST']._serialized_start=1507
+  _globals['_STOPKEYREQUEST']._serialized_end=1538
+  _globals['_STOPKEYRESPONSE']._serialized_start=1540
+  _globals['_STOPKEYRESPONSE']._serialized_end=1613
+  _globals['_KEYADMIN']._serialized_start=1860
+  _globals['_KEYADMIN']._serialized_end=2479
 # @@protoc_insertion_point(module_scope)

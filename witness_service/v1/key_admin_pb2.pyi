@@ -26,124 +26,272 @@ class _ProposalState:
 class _ProposalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProposalState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PROPOSAL_STATE_UNSPECIFIED: _ProposalState.ValueType  # 0
-    """Not used."""
+    """Not used, but for a dry run: nothing was stored."""
     PROPOSAL_STATE_OPEN: _ProposalState.ValueType  # 1
     """Waits for signatures."""
     PROPOSAL_STATE_APPROVED: _ProposalState.ValueType  # 2
-    """Has its quorum; the hand-over runs."""
+    """Has its quorum; the change is being made."""
     PROPOSAL_STATE_DONE: _ProposalState.ValueType  # 3
-    """The new key is open and the old one closed."""
+    """The change has taken effect."""
     PROPOSAL_STATE_EXPIRED: _ProposalState.ValueType  # 4
     """Its time ran out before its quorum."""
     PROPOSAL_STATE_ABORTED: _ProposalState.ValueType  # 5
-    """Ended by a lead before its quorum."""
+    """Ended by somebody before its quorum."""
+    PROPOSAL_STATE_REJECTED: _ProposalState.ValueType  # 6
+    """So many leads said no that its quorum could not be reached any more."""
+    PROPOSAL_STATE_OVERTAKEN: _ProposalState.ValueType  # 7
+    """Another record has taken its place in the registry; it has to be proposed again."""
 
 class ProposalState(_ProposalState, metaclass=_ProposalStateEnumTypeWrapper):
     """ProposalState is how far a proposal is."""
 
 PROPOSAL_STATE_UNSPECIFIED: ProposalState.ValueType  # 0
-"""Not used."""
+"""Not used, but for a dry run: nothing was stored."""
 PROPOSAL_STATE_OPEN: ProposalState.ValueType  # 1
 """Waits for signatures."""
 PROPOSAL_STATE_APPROVED: ProposalState.ValueType  # 2
-"""Has its quorum; the hand-over runs."""
+"""Has its quorum; the change is being made."""
 PROPOSAL_STATE_DONE: ProposalState.ValueType  # 3
-"""The new key is open and the old one closed."""
+"""The change has taken effect."""
 PROPOSAL_STATE_EXPIRED: ProposalState.ValueType  # 4
 """Its time ran out before its quorum."""
 PROPOSAL_STATE_ABORTED: ProposalState.ValueType  # 5
-"""Ended by a lead before its quorum."""
+"""Ended by somebody before its quorum."""
+PROPOSAL_STATE_REJECTED: ProposalState.ValueType  # 6
+"""So many leads said no that its quorum could not be reached any more."""
+PROPOSAL_STATE_OVERTAKEN: ProposalState.ValueType  # 7
+"""Another record has taken its place in the registry; it has to be proposed again."""
 Global___ProposalState: _TypeAlias = ProposalState  # noqa: Y015
 
 @_typing.final
-class Proposal(_message.Message):
-    """Proposal is a key change that waits for leads, or has been carried out."""
+class Document(_message.Message):
+    """Document is one of the things a lead signs to approve a proposal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
-    WITNESS_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    RECORD_FIELD_NUMBER: _builtins.int
     PAYLOAD_TYPE_FIELD_NUMBER: _builtins.int
-    NEW_KEY_ID_FIELD_NUMBER: _builtins.int
-    OLD_KEY_ID_FIELD_NUMBER: _builtins.int
-    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    payload_type: _builtins.str
+    """DSSE payload type: of a registry record, or of an order."""
+    body: _builtins.bytes
+    """Exact bytes, canonical JSON; a lead signs PAE(payload_type, body)."""
+    def __init__(
+        self,
+        *,
+        payload_type: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "payload_type", b"payload_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Document: _TypeAlias = Document  # noqa: Y015
+
+@_typing.final
+class LeadRejection(_message.Message):
+    """LeadRejection is one lead's no."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAD_KEY_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    lead_key_id: _builtins.str
+    """The lead's key: hexadecimal, 64 digits."""
+    reason: _builtins.str
+    """In the lead's words."""
+    def __init__(
+        self,
+        *,
+        lead_key_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lead_key_id", b"lead_key_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeadRejection: _TypeAlias = LeadRejection  # noqa: Y015
+
+@_typing.final
+class Proposal(_message.Message):
+    """Proposal is a change that waits for leads, or what became of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    WITNESS_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    PROPOSER_FIELD_NUMBER: _builtins.int
     APPROVED_BY_FIELD_NUMBER: _builtins.int
+    REJECTED_BY_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     proposal_id: _builtins.str
-    """UUID."""
+    """UUID; empty for a dry run."""
+    kind: _builtins.str
+    """"rotate", "add-witness", "retire", "compromise", "leads", "policy", "destroyed" or "resume"."""
     witness_id: _builtins.str
-    """The witness whose key changes: "WITNESS:" and a UUID."""
+    """The witness it is about: "WITNESS:" and a UUID; empty when it is about none."""
+    key_id: _builtins.str
+    """The key it is about or has made: hexadecimal, 64 digits; empty when there is none."""
+    replaces: _builtins.str
+    """The key that is closed in the course of it: hexadecimal, 64 digits; empty when there is none."""
     state: Global___ProposalState.ValueType
     """How far it is."""
-    record: _builtins.bytes
-    """Exact bytes of the key-add record: canonical JSON; a lead signs PAE(payload_type, record)."""
-    payload_type: _builtins.str
-    """DSSE payload type of the record."""
-    new_key_id: _builtins.str
-    """The new key: hexadecimal, 64 digits."""
-    old_key_id: _builtins.str
-    """The key it replaces: hexadecimal, 64 digits; empty when there is none."""
+    request: _builtins.bytes
+    """What was asked for: canonical JSON of a proposal request."""
+    proposer: _builtins.str
+    """The lead who proposed it: hexadecimal, 64 digits; empty for an operator."""
+    threshold: _builtins.int
+    """How many leads make a quorum; who proposed it is not among them when it is more than one."""
+    missing: _builtins.int
+    """How many leads must still sign."""
+    created_at: _builtins.str
+    """When it was made: YYYY-MM-DDTHH:MM:SS.ffffffZ."""
     expires_at: _builtins.str
     """Until when it can be approved: YYYY-MM-DDTHH:MM:SS.ffffffZ."""
-    threshold: _builtins.int
-    """How many leads must sign."""
+    note: _builtins.str
+    """Why it is in its state, or what is left to do, one sentence; may be empty."""
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
+        """What a lead signs, all of it, in the order in which it takes effect."""
+
     @_builtins.property
     def approved_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Leads that have signed: key ids, hexadecimal, 64 digits each."""
+
+    @_builtins.property
+    def rejected_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeadRejection]:
+        """Leads that have said no."""
+
+    @_builtins.property
+    def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the service found out for the leads, by name."""
 
     def __init__(
         self,
         *,
         proposal_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
         witness_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        replaces: _builtins.str = ...,
         state: Global___ProposalState.ValueType = ...,
-        record: _builtins.bytes = ...,
-        payload_type: _builtins.str = ...,
-        new_key_id: _builtins.str = ...,
-        old_key_id: _builtins.str = ...,
-        expires_at: _builtins.str = ...,
+        documents: _abc.Iterable[Global___Document] | None = ...,
+        request: _builtins.bytes = ...,
+        proposer: _builtins.str = ...,
         approved_by: _abc.Iterable[_builtins.str] | None = ...,
+        rejected_by: _abc.Iterable[Global___LeadRejection] | None = ...,
         threshold: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        created_at: _builtins.str = ...,
+        expires_at: _builtins.str = ...,
+        facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "expires_at", b"expires_at", "new_key_id", b"new_key_id", "old_key_id", b"old_key_id", "payload_type", b"payload_type", "proposal_id", b"proposal_id", "record", b"record", "state", b"state", "threshold", b"threshold", "witness_id", b"witness_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "created_at", b"created_at", "documents", b"documents", "expires_at", b"expires_at", "facts", b"facts", "key_id", b"key_id", "kind", b"kind", "missing", b"missing", "note", b"note", "proposal_id", b"proposal_id", "proposer", b"proposer", "rejected_by", b"rejected_by", "replaces", b"replaces", "request", b"request", "state", b"state", "threshold", b"threshold", "witness_id", b"witness_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
 
 @_typing.final
-class ProposeRotationRequest(_message.Message):
-    """ProposeRotationRequest names the witness."""
+class LeadSignature(_message.Message):
+    """LeadSignature is one lead's signature."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    WITNESS_ID_FIELD_NUMBER: _builtins.int
-    ALGORITHM_FIELD_NUMBER: _builtins.int
-    witness_id: _builtins.str
-    """"WITNESS:" and a UUID."""
-    algorithm: _builtins.str
-    """"ed25519" or "ecdsa-p256"; empty for the algorithm of the key that is replaced."""
+    LEAD_KEY_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    lead_key_id: _builtins.str
+    """The lead's key: hexadecimal, 64 digits."""
+    signature: _builtins.bytes
+    """Raw signature, 64 bytes."""
     def __init__(
         self,
         *,
-        witness_id: _builtins.str = ...,
-        algorithm: _builtins.str = ...,
+        lead_key_id: _builtins.str = ...,
+        signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "witness_id", b"witness_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lead_key_id", b"lead_key_id", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProposeRotationRequest: _TypeAlias = ProposeRotationRequest  # noqa: Y015
+Global___LeadSignature: _TypeAlias = LeadSignature  # noqa: Y015
 
 @_typing.final
-class ProposeRotationResponse(_message.Message):
-    """ProposeRotationResponse holds the proposal."""
+class ProposeRequest(_message.Message):
+    """ProposeRequest says what is to change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    LEAD_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    request: _builtins.bytes
+    """Canonical JSON of a proposal request."""
+    dry_run: _builtins.bool
+    """Make and store nothing; say what would be proposed."""
+    @_builtins.property
+    def lead(self) -> Global___LeadSignature:
+        """Signature over PAE("application/vnd.witness-service.proposal-request.v1+json", request) of the lead who proposes;
+        absent when an operator does.
+        """
+
+    def __init__(
+        self,
+        *,
+        request: _builtins.bytes = ...,
+        lead: Global___LeadSignature | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lead", b"lead"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "lead", b"lead", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposeRequest: _TypeAlias = ProposeRequest  # noqa: Y015
+
+@_typing.final
+class ProposeResponse(_message.Message):
+    """ProposeResponse holds the proposal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -163,33 +311,35 @@ class ProposeRotationResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProposeRotationResponse: _TypeAlias = ProposeRotationResponse  # noqa: Y015
+Global___ProposeResponse: _TypeAlias = ProposeResponse  # noqa: Y015
 
 @_typing.final
 class ApproveRequest(_message.Message):
-    """ApproveRequest holds one lead's signature."""
+    """ApproveRequest holds one lead's signatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROPOSAL_ID_FIELD_NUMBER: _builtins.int
     LEAD_KEY_ID_FIELD_NUMBER: _builtins.int
-    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SIGNATURES_FIELD_NUMBER: _builtins.int
     proposal_id: _builtins.str
     """UUID."""
     lead_key_id: _builtins.str
     """The lead's key: hexadecimal, 64 digits."""
-    signature: _builtins.bytes
-    """Raw signature over PAE(payload_type, record): 64 bytes."""
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Raw signatures over PAE(payload_type, body) of each document, in their order: 64 bytes each."""
+
     def __init__(
         self,
         *,
         proposal_id: _builtins.str = ...,
         lead_key_id: _builtins.str = ...,
-        signature: _builtins.bytes = ...,
+        signatures: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lead_key_id", b"lead_key_id", "proposal_id", b"proposal_id", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lead_key_id", b"lead_key_id", "proposal_id", b"proposal_id", "signatures", b"signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +352,9 @@ class ApproveResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROPOSAL_FIELD_NUMBER: _builtins.int
+    ALREADY_SIGNED_FIELD_NUMBER: _builtins.int
+    already_signed: _builtins.bool
+    """Whether these signatures were there before."""
     @_builtins.property
     def proposal(self) -> Global___Proposal:
         """The proposal."""
@@ -210,40 +363,45 @@ class ApproveResponse(_message.Message):
         self,
         *,
         proposal: Global___Proposal | None = ...,
+        already_signed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_signed", b"already_signed", "proposal", b"proposal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApproveResponse: _TypeAlias = ApproveResponse  # noqa: Y015
 
 @_typing.final
-class GetProposalRequest(_message.Message):
-    """GetProposalRequest names a proposal."""
+class RejectRequest(_message.Message):
+    """RejectRequest holds one lead's no."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     proposal_id: _builtins.str
-    """UUID; empty for the one that runs."""
+    """UUID."""
+    order: _builtins.bytes
+    """A rejection, signed by the lead: a DSSE envelope as JSON."""
     def __init__(
         self,
         *,
         proposal_id: _builtins.str = ...,
+        order: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal_id", b"proposal_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "proposal_id", b"proposal_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProposalRequest: _TypeAlias = GetProposalRequest  # noqa: Y015
+Global___RejectRequest: _TypeAlias = RejectRequest  # noqa: Y015
 
 @_typing.final
-class GetProposalResponse(_message.Message):
-    """GetProposalResponse holds the proposal."""
+class RejectResponse(_message.Message):
+    """RejectResponse holds the proposal as it is afterwards."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,7 +421,7 @@ class GetProposalResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetProposalResponse: _TypeAlias = GetProposalResponse  # noqa: Y015
+Global___RejectResponse: _TypeAlias = RejectResponse  # noqa: Y015
 
 @_typing.final
 class AbortRequest(_message.Message):
@@ -310,3 +468,147 @@ class AbortResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AbortResponse: _TypeAlias = AbortResponse  # noqa: Y015
+
+@_typing.final
+class GetProposalRequest(_message.Message):
+    """GetProposalRequest names a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    proposal_id: _builtins.str
+    """UUID; empty for the oldest one that runs."""
+    def __init__(
+        self,
+        *,
+        proposal_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal_id", b"proposal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProposalRequest: _TypeAlias = GetProposalRequest  # noqa: Y015
+
+@_typing.final
+class GetProposalResponse(_message.Message):
+    """GetProposalResponse holds the proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposal(self) -> Global___Proposal:
+        """The proposal."""
+
+    def __init__(
+        self,
+        *,
+        proposal: Global___Proposal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProposalResponse: _TypeAlias = GetProposalResponse  # noqa: Y015
+
+@_typing.final
+class ListProposalsRequest(_message.Message):
+    """ListProposalsRequest says which."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALL_FIELD_NUMBER: _builtins.int
+    all: _builtins.bool
+    """Also those that have ended: the newest 100, the newest first."""
+    def __init__(
+        self,
+        *,
+        all: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProposalsRequest: _TypeAlias = ListProposalsRequest  # noqa: Y015
+
+@_typing.final
+class ListProposalsResponse(_message.Message):
+    """ListProposalsResponse holds proposals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Proposal]:
+        """The proposals."""
+
+    def __init__(
+        self,
+        *,
+        proposals: _abc.Iterable[Global___Proposal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposals", b"proposals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProposalsResponse: _TypeAlias = ListProposalsResponse  # noqa: Y015
+
+@_typing.final
+class StopKeyRequest(_message.Message):
+    """StopKeyRequest holds a lead's order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    order: _builtins.bytes
+    """A stop order, signed by one lead: a DSSE envelope as JSON."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopKeyRequest: _TypeAlias = StopKeyRequest  # noqa: Y015
+
+@_typing.final
+class StopKeyResponse(_message.Message):
+    """StopKeyResponse says since when the key is stopped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    STOPPED_AT_FIELD_NUMBER: _builtins.int
+    WAS_STOPPED_FIELD_NUMBER: _builtins.int
+    order: _builtins.bytes
+    """The order that stopped it: a DSSE envelope as JSON."""
+    stopped_at: _builtins.str
+    """When it was stored: YYYY-MM-DDTHH:MM:SS.ffffffZ."""
+    was_stopped: _builtins.bool
+    """Whether an earlier order had stopped it."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.bytes = ...,
+        stopped_at: _builtins.str = ...,
+        was_stopped: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "stopped_at", b"stopped_at", "was_stopped", b"was_stopped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopKeyResponse: _TypeAlias = StopKeyResponse  # noqa: Y015

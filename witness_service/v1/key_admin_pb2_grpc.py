@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class KeyAdminStub:
-    """KeyAdmin changes keys; each change is signed by security leads on their own machines.
+    """KeyAdmin changes keys, leads, logs and policy; each change is signed by security leads on their own machines.
     """
 
     def __init__(self, channel):
@@ -35,43 +35,73 @@ class KeyAdminStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.ProposeRotation = channel.unary_unary(
-                '/witness_service.v1.KeyAdmin/ProposeRotation',
-                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeRotationRequest.SerializeToString,
-                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeRotationResponse.FromString,
+        self.Propose = channel.unary_unary(
+                '/witness_service.v1.KeyAdmin/Propose',
+                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeResponse.FromString,
                 _registered_method=True)
         self.Approve = channel.unary_unary(
                 '/witness_service.v1.KeyAdmin/Approve',
                 request_serializer=witness__service_dot_v1_dot_key__admin__pb2.ApproveRequest.SerializeToString,
                 response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ApproveResponse.FromString,
                 _registered_method=True)
-        self.GetProposal = channel.unary_unary(
-                '/witness_service.v1.KeyAdmin/GetProposal',
-                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalRequest.SerializeToString,
-                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalResponse.FromString,
+        self.Reject = channel.unary_unary(
+                '/witness_service.v1.KeyAdmin/Reject',
+                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.RejectRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.RejectResponse.FromString,
                 _registered_method=True)
         self.Abort = channel.unary_unary(
                 '/witness_service.v1.KeyAdmin/Abort',
                 request_serializer=witness__service_dot_v1_dot_key__admin__pb2.AbortRequest.SerializeToString,
                 response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.AbortResponse.FromString,
                 _registered_method=True)
+        self.GetProposal = channel.unary_unary(
+                '/witness_service.v1.KeyAdmin/GetProposal',
+                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalResponse.FromString,
+                _registered_method=True)
+        self.ListProposals = channel.unary_unary(
+                '/witness_service.v1.KeyAdmin/ListProposals',
+                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.ListProposalsRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ListProposalsResponse.FromString,
+                _registered_method=True)
+        self.StopKey = channel.unary_unary(
+                '/witness_service.v1.KeyAdmin/StopKey',
+                request_serializer=witness__service_dot_v1_dot_key__admin__pb2.StopKeyRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__admin__pb2.StopKeyResponse.FromString,
+                _registered_method=True)
 
 
 class KeyAdminServicer:
-    """KeyAdmin changes keys; each change is signed by security leads on their own machines.
+    """KeyAdmin changes keys, leads, logs and policy; each change is signed by security leads on their own machines.
     """
 
-    def ProposeRotation(self, request, context):
-        """ProposeRotation makes a new key in the token and the record that leads have to sign to accept it.
-        One rotation runs at a time; a proposal that is not approved in time expires.
+    def Propose(self, request, context):
+        """Propose makes the documents that leads have to sign for a change.
+        Changes wait for each other, one runs at a time; declaring a key compromised and resuming a stopped one wait for
+        none. A proposal that is not approved in time expires. The same request again returns the proposal it made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Approve(self, request, context):
-        """Approve adds one lead's signature; with the quorum the new key is added, opened, and the old one closed.
-        Asked again after an interruption, it goes on where the rotation stopped.
+        """Approve adds one lead's signatures; with the quorum the change takes effect.
+        Asked again after an interruption, it goes on where the change stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reject(self, request, context):
+        """Reject notes that a lead says no; the proposal ends when its quorum cannot be reached any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Abort(self, request, context):
+        """Abort ends a proposal that has not reached its quorum; a key made for it is never used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,8 +114,16 @@ class KeyAdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Abort(self, request, context):
-        """Abort ends a proposal that has not reached its quorum; its key is never used.
+    def ListProposals(self, request, context):
+        """ListProposals returns the proposals that run, or the newest ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopKey(self, request, context):
+        """StopKey stops a key at once, on the order of any one lead: from then on no instance signs anything new with it.
+        Statements claimed before are completed. A key that is stopped stays stopped, and is answered as such.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,25 +132,40 @@ class KeyAdminServicer:
 
 def add_KeyAdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'ProposeRotation': grpc.unary_unary_rpc_method_handler(
-                    servicer.ProposeRotation,
-                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeRotationRequest.FromString,
-                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeRotationResponse.SerializeToString,
+            'Propose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Propose,
+                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.ProposeResponse.SerializeToString,
             ),
             'Approve': grpc.unary_unary_rpc_method_handler(
                     servicer.Approve,
                     request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ApproveRequest.FromString,
                     response_serializer=witness__service_dot_v1_dot_key__admin__pb2.ApproveResponse.SerializeToString,
             ),
-            'GetProposal': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetProposal,
-                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalRequest.FromString,
-                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalResponse.SerializeToString,
+            'Reject': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reject,
+                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.RejectRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.RejectResponse.SerializeToString,
             ),
             'Abort': grpc.unary_unary_rpc_method_handler(
                     servicer.Abort,
                     request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.AbortRequest.FromString,
                     response_serializer=witness__service_dot_v1_dot_key__admin__pb2.AbortResponse.SerializeToString,
+            ),
+            'GetProposal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProposal,
+                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.GetProposalResponse.SerializeToString,
+            ),
+            'ListProposals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProposals,
+                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.ListProposalsRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.ListProposalsResponse.SerializeToString,
+            ),
+            'StopKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopKey,
+                    request_deserializer=witness__service_dot_v1_dot_key__admin__pb2.StopKeyRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__admin__pb2.StopKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -123,11 +176,11 @@ def add_KeyAdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyAdmin:
-    """KeyAdmin changes keys; each change is signed by security leads on their own machines.
+    """KeyAdmin changes keys, leads, logs and policy; each change is signed by security leads on their own machines.
     """
 
     @staticmethod
-    def ProposeRotation(request,
+    def Propose(request,
             target,
             options=(),
             channel_credentials=None,
@@ -140,9 +193,9 @@ class KeyAdmin:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/witness_service.v1.KeyAdmin/ProposeRotation',
-            witness__service_dot_v1_dot_key__admin__pb2.ProposeRotationRequest.SerializeToString,
-            witness__service_dot_v1_dot_key__admin__pb2.ProposeRotationResponse.FromString,
+            '/witness_service.v1.KeyAdmin/Propose',
+            witness__service_dot_v1_dot_key__admin__pb2.ProposeRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__admin__pb2.ProposeResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -181,7 +234,7 @@ class KeyAdmin:
             _registered_method=True)
 
     @staticmethod
-    def GetProposal(request,
+    def Reject(request,
             target,
             options=(),
             channel_credentials=None,
@@ -194,9 +247,9 @@ class KeyAdmin:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/witness_service.v1.KeyAdmin/GetProposal',
-            witness__service_dot_v1_dot_key__admin__pb2.GetProposalRequest.SerializeToString,
-            witness__service_dot_v1_dot_key__admin__pb2.GetProposalResponse.FromString,
+            '/witness_service.v1.KeyAdmin/Reject',
+            witness__service_dot_v1_dot_key__admin__pb2.RejectRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__admin__pb2.RejectResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -224,6 +277,87 @@ class KeyAdmin:
             '/witness_service.v1.KeyAdmin/Abort',
             witness__service_dot_v1_dot_key__admin__pb2.AbortRequest.SerializeToString,
             witness__service_dot_v1_dot_key__admin__pb2.AbortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProposal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/witness_service.v1.KeyAdmin/GetProposal',
+            witness__service_dot_v1_dot_key__admin__pb2.GetProposalRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__admin__pb2.GetProposalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProposals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/witness_service.v1.KeyAdmin/ListProposals',
+            witness__service_dot_v1_dot_key__admin__pb2.ListProposalsRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__admin__pb2.ListProposalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/witness_service.v1.KeyAdmin/StopKey',
+            witness__service_dot_v1_dot_key__admin__pb2.StopKeyRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__admin__pb2.StopKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,54 +27,73 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class KeyAdminStub:
-    """KeyAdmin changes keys; each change is signed by security leads on their own machines."""
+    """KeyAdmin changes keys, leads, logs and policy; each change is signed by security leads on their own machines."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyAdminAsyncStub: ...
-    ProposeRotation: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.ProposeRotationRequest, _key_admin_pb2.ProposeRotationResponse]
-    """ProposeRotation makes a new key in the token and the record that leads have to sign to accept it.
-    One rotation runs at a time; a proposal that is not approved in time expires.
+    Propose: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.ProposeRequest, _key_admin_pb2.ProposeResponse]
+    """Propose makes the documents that leads have to sign for a change.
+    Changes wait for each other, one runs at a time; declaring a key compromised and resuming a stopped one wait for
+    none. A proposal that is not approved in time expires. The same request again returns the proposal it made.
     """
     Approve: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.ApproveRequest, _key_admin_pb2.ApproveResponse]
-    """Approve adds one lead's signature; with the quorum the new key is added, opened, and the old one closed.
-    Asked again after an interruption, it goes on where the rotation stopped.
+    """Approve adds one lead's signatures; with the quorum the change takes effect.
+    Asked again after an interruption, it goes on where the change stopped.
     """
+    Reject: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.RejectRequest, _key_admin_pb2.RejectResponse]
+    """Reject notes that a lead says no; the proposal ends when its quorum cannot be reached any more."""
+    Abort: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.AbortRequest, _key_admin_pb2.AbortResponse]
+    """Abort ends a proposal that has not reached its quorum; a key made for it is never used."""
     GetProposal: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.GetProposalRequest, _key_admin_pb2.GetProposalResponse]
     """GetProposal says how far a proposal is."""
-    Abort: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.AbortRequest, _key_admin_pb2.AbortResponse]
-    """Abort ends a proposal that has not reached its quorum; its key is never used."""
+    ListProposals: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.ListProposalsRequest, _key_admin_pb2.ListProposalsResponse]
+    """ListProposals returns the proposals that run, or the newest ones."""
+    StopKey: _grpc.UnaryUnaryMultiCallable[_key_admin_pb2.StopKeyRequest, _key_admin_pb2.StopKeyResponse]
+    """StopKey stops a key at once, on the order of any one lead: from then on no instance signs anything new with it.
+    Statements claimed before are completed. A key that is stopped stays stopped, and is answered as such.
+    """
 
 @_typing.type_check_only
 class KeyAdminAsyncStub(KeyAdminStub):
-    """KeyAdmin changes keys; each change is signed by security leads on their own machines."""
+    """KeyAdmin changes keys, leads, logs and policy; each change is signed by security leads on their own machines."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    ProposeRotation: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.ProposeRotationRequest, _key_admin_pb2.ProposeRotationResponse]  # type: ignore[assignment]
-    """ProposeRotation makes a new key in the token and the record that leads have to sign to accept it.
-    One rotation runs at a time; a proposal that is not approved in time expires.
+    Propose: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.ProposeRequest, _key_admin_pb2.ProposeResponse]  # type: ignore[assignment]
+    """Propose makes the documents that leads have to sign for a change.
+    Changes wait for each other, one runs at a time; declaring a key compromised and resuming a stopped one wait for
+    none. A proposal that is not approved in time expires. The same request again returns the proposal it made.
     """
     Approve: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.ApproveRequest, _key_admin_pb2.ApproveResponse]  # type: ignore[assignment]
-    """Approve adds one lead's signature; with the quorum the new key is added, opened, and the old one closed.
-    Asked again after an interruption, it goes on where the rotation stopped.
+    """Approve adds one lead's signatures; with the quorum the change takes effect.
+    Asked again after an interruption, it goes on where the change stopped.
     """
+    Reject: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.RejectRequest, _key_admin_pb2.RejectResponse]  # type: ignore[assignment]
+    """Reject notes that a lead says no; the proposal ends when its quorum cannot be reached any more."""
+    Abort: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.AbortRequest, _key_admin_pb2.AbortResponse]  # type: ignore[assignment]
+    """Abort ends a proposal that has not reached its quorum; a key made for it is never used."""
     GetProposal: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.GetProposalRequest, _key_admin_pb2.GetProposalResponse]  # type: ignore[assignment]
     """GetProposal says how far a proposal is."""
-    Abort: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.AbortRequest, _key_admin_pb2.AbortResponse]  # type: ignore[assignment]
-    """Abort ends a proposal that has not reached its quorum; its key is never used."""
+    ListProposals: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.ListProposalsRequest, _key_admin_pb2.ListProposalsResponse]  # type: ignore[assignment]
+    """ListProposals returns the proposals that run, or the newest ones."""
+    StopKey: _aio.UnaryUnaryMultiCallable[_key_admin_pb2.StopKeyRequest, _key_admin_pb2.StopKeyResponse]  # type: ignore[assignment]
+    """StopKey stops a key at once, on the order of any one lead: from then on no instance signs anything new with it.
+    Statements claimed before are completed. A key that is stopped stays stopped, and is answered as such.
+    """
 
 class KeyAdminServicer(metaclass=_abc_1.ABCMeta):
-    """KeyAdmin changes keys; each change is signed by security leads on their own machines."""
+    """KeyAdmin changes keys, leads, logs and policy; each change is signed by security leads on their own machines."""
 
     @_abc_1.abstractmethod
-    def ProposeRotation(
+    def Propose(
         self,
-        request: _key_admin_pb2.ProposeRotationRequest,
+        request: _key_admin_pb2.ProposeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_key_admin_pb2.ProposeRotationResponse, _abc.Awaitable[_key_admin_pb2.ProposeRotationResponse]]:
-        """ProposeRotation makes a new key in the token and the record that leads have to sign to accept it.
-        One rotation runs at a time; a proposal that is not approved in time expires.
+    ) -> _typing.Union[_key_admin_pb2.ProposeResponse, _abc.Awaitable[_key_admin_pb2.ProposeResponse]]:
+        """Propose makes the documents that leads have to sign for a change.
+        Changes wait for each other, one runs at a time; declaring a key compromised and resuming a stopped one wait for
+        none. A proposal that is not approved in time expires. The same request again returns the proposal it made.
         """
 
     @_abc_1.abstractmethod
@@ -83,9 +102,25 @@ class KeyAdminServicer(metaclass=_abc_1.ABCMeta):
         request: _key_admin_pb2.ApproveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_key_admin_pb2.ApproveResponse, _abc.Awaitable[_key_admin_pb2.ApproveResponse]]:
-        """Approve adds one lead's signature; with the quorum the new key is added, opened, and the old one closed.
-        Asked again after an interruption, it goes on where the rotation stopped.
+        """Approve adds one lead's signatures; with the quorum the change takes effect.
+        Asked again after an interruption, it goes on where the change stopped.
         """
+
+    @_abc_1.abstractmethod
+    def Reject(
+        self,
+        request: _key_admin_pb2.RejectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_admin_pb2.RejectResponse, _abc.Awaitable[_key_admin_pb2.RejectResponse]]:
+        """Reject notes that a lead says no; the proposal ends when its quorum cannot be reached any more."""
+
+    @_abc_1.abstractmethod
+    def Abort(
+        self,
+        request: _key_admin_pb2.AbortRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_admin_pb2.AbortResponse, _abc.Awaitable[_key_admin_pb2.AbortResponse]]:
+        """Abort ends a proposal that has not reached its quorum; a key made for it is never used."""
 
     @_abc_1.abstractmethod
     def GetProposal(
@@ -96,11 +131,21 @@ class KeyAdminServicer(metaclass=_abc_1.ABCMeta):
         """GetProposal says how far a proposal is."""
 
     @_abc_1.abstractmethod
-    def Abort(
+    def ListProposals(
         self,
-        request: _key_admin_pb2.AbortRequest,
+        request: _key_admin_pb2.ListProposalsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_key_admin_pb2.AbortResponse, _abc.Awaitable[_key_admin_pb2.AbortResponse]]:
-        """Abort ends a proposal that has not reached its quorum; its key is never used."""
+    ) -> _typing.Union[_key_admin_pb2.ListProposalsResponse, _abc.Awaitable[_key_admin_pb2.ListProposalsResponse]]:
+        """ListProposals returns the proposals that run, or the newest ones."""
+
+    @_abc_1.abstractmethod
+    def StopKey(
+        self,
+        request: _key_admin_pb2.StopKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_admin_pb2.StopKeyResponse, _abc.Awaitable[_key_admin_pb2.StopKeyResponse]]:
+        """StopKey stops a key at once, on the order of any one lead: from then on no instance signs anything new with it.
+        Statements claimed before are completed. A key that is stopped stays stopped, and is answered as such.
+        """
 
 def add_KeyAdminServicer_to_server(servicer: KeyAdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

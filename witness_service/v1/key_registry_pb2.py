@@ -24,31 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%witness_service/v1/key_registry.proto\x12\x12witness_service.v1\"\xcf\x02\n\nKeyVersion\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nwitness_id\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x12\x0f\n\x07streams\x18\x05 \x03(\t\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.witness_service.v1.KeyState\x12\x13\n\x06opened\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x06\x63losed\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0csigned_count\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x10\n\x08\x61\x64\x64\x65\x64_at\x18\n \x01(\t\x12\x11\n\topened_at\x18\x0b \x01(\t\x12\x11\n\tclosed_at\x18\x0c \x01(\t\x12\x14\n\x0ctoken_serial\x18\r \x01(\tB\t\n\x07_openedB\t\n\x07_closedB\x0f\n\r_signed_count\"Z\n\x06Record\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x12\n\ncreated_at\x18\x03 \x01(\t\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x05 \x01(\x0c\"\x11\n\x0fListKeysRequest\"o\n\x10ListKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.witness_service.v1.KeyVersion\x12\x15\n\rregistry_size\x18\x02 \x01(\x04\x12\x16\n\x0estatement_size\x18\x03 \x01(\x04\"Q\n\x11GetHistoryRequest\x12\x12\n\x08position\x18\x01 \x01(\x04H\x00\x12\x0e\n\x04time\x18\x02 \x01(\tH\x00\x12\x12\n\nwitness_id\x18\x03 \x01(\tB\x04\n\x02\x61t\"o\n\x12GetHistoryResponse\x12+\n\x07records\x18\x01 \x03(\x0b\x32\x1a.witness_service.v1.Record\x12,\n\x04keys\x18\x02 \x03(\x0b\x32\x1e.witness_service.v1.KeyVersion\"\x12\n\x10GetBundleRequest\"8\n\x11GetBundleResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\x13\n\x0bregistry_id\x18\x02 \x01(\t*d\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_STATE_ADDED\x10\x01\x12\x12\n\x0eKEY_STATE_OPEN\x10\x02\x12\x14\n\x10KEY_STATE_CLOSED\x10\x03\x32\x9b\x02\n\x0bKeyRegistry\x12U\n\x08ListKeys\x12#.witness_service.v1.ListKeysRequest\x1a$.witness_service.v1.ListKeysResponse\x12[\n\nGetHistory\x12%.witness_service.v1.GetHistoryRequest\x1a&.witness_service.v1.GetHistoryResponse\x12X\n\tGetBundle\x12$.witness_service.v1.GetBundleRequest\x1a%.witness_service.v1.GetBundleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%witness_service/v1/key_registry.proto\x12\x12witness_service.v1\"\xab\x04\n\nKeyVersion\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nwitness_id\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x12\x0f\n\x07streams\x18\x05 \x03(\t\x12+\n\x05state\x18\x06 \x01(\x0e\x32\x1c.witness_service.v1.KeyState\x12\x13\n\x06opened\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x06\x63losed\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0csigned_count\x18\t \x01(\x04H\x02\x88\x01\x01\x12\x10\n\x08\x61\x64\x64\x65\x64_at\x18\n \x01(\t\x12\x11\n\topened_at\x18\x0b \x01(\t\x12\x11\n\tclosed_at\x18\x0c \x01(\t\x12\x14\n\x0ctoken_serial\x18\r \x01(\t\x12\x19\n\x0ctrusted_size\x18\x0e \x01(\x04H\x03\x88\x01\x01\x12\x16\n\x0e\x63ompromised_at\x18\x0f \x01(\t\x12\x17\n\x0fsuspected_since\x18\x10 \x01(\t\x12\x19\n\x11\x63ompromise_reason\x18\x11 \x01(\t\x12\x14\n\x0c\x64\x65stroyed_at\x18\x12 \x01(\t\x12\x0e\n\x06reason\x18\x13 \x01(\t\x12\x12\n\nstopped_at\x18\x14 \x01(\t\x12\x13\n\x0bstop_reason\x18\x15 \x01(\t\x12\x13\n\x0border_count\x18\x16 \x01(\rB\t\n\x07_openedB\t\n\x07_closedB\x0f\n\r_signed_countB\x0f\n\r_trusted_size\"j\n\x06Record\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x12\n\ncreated_at\x18\x03 \x01(\t\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x05 \x01(\x0c\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\x11\n\x0fListKeysRequest\"o\n\x10ListKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.witness_service.v1.KeyVersion\x12\x15\n\rregistry_size\x18\x02 \x01(\x04\x12\x16\n\x0estatement_size\x18\x03 \x01(\x04\"Q\n\x11GetHistoryRequest\x12\x12\n\x08position\x18\x01 \x01(\x04H\x00\x12\x0e\n\x04time\x18\x02 \x01(\tH\x00\x12\x12\n\nwitness_id\x18\x03 \x01(\tB\x04\n\x02\x61t\"o\n\x12GetHistoryResponse\x12+\n\x07records\x18\x01 \x03(\x0b\x32\x1a.witness_service.v1.Record\x12,\n\x04keys\x18\x02 \x03(\x0b\x32\x1e.witness_service.v1.KeyVersion\"6\n\x10GetBundleRequest\x12\"\n\x1await_cosigned_milliseconds\x18\x01 \x01(\r\"8\n\x11GetBundleResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\x0c\x12\x13\n\x0bregistry_id\x18\x02 \x01(\t\"r\n\x14GetCheckpointRequest\x12$\n\x03log\x18\x01 \x01(\x0e\x32\x17.witness_service.v1.Log\x12\x10\n\x08\x61t_least\x18\x02 \x01(\x04\x12\"\n\x1await_cosigned_milliseconds\x18\x03 \x01(\r\"R\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x17\n\x0ftimestamp_token\x18\x03 \x01(\x0c\"X\n\x12ListEntriesRequest\x12$\n\x03log\x18\x01 \x01(\x0e\x32\x17.witness_service.v1.Log\x12\r\n\x05\x66irst\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\x04\"&\n\x13ListEntriesResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c*\xaf\x01\n\x08KeyState\x12\x19\n\x15KEY_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fKEY_STATE_ADDED\x10\x01\x12\x12\n\x0eKEY_STATE_OPEN\x10\x02\x12\x14\n\x10KEY_STATE_CLOSED\x10\x03\x12\x19\n\x15KEY_STATE_COMPROMISED\x10\x04\x12\x17\n\x13KEY_STATE_DESTROYED\x10\x05\x12\x15\n\x11KEY_STATE_STOPPED\x10\x06*@\n\x03Log\x12\x13\n\x0fLOG_UNSPECIFIED\x10\x00\x12\x10\n\x0cLOG_REGISTRY\x10\x01\x12\x12\n\x0eLOG_STATEMENTS\x10\x02\x32\xe3\x03\n\x0bKeyRegistry\x12U\n\x08ListKeys\x12#.witness_service.v1.ListKeysRequest\x1a$.witness_service.v1.ListKeysResponse\x12[\n\nGetHistory\x12%.witness_service.v1.GetHistoryRequest\x1a&.witness_service.v1.GetHistoryResponse\x12X\n\tGetBundle\x12$.witness_service.v1.GetBundleRequest\x1a%.witness_service.v1.GetBundleResponse\x12\x64\n\rGetCheckpoint\x12(.witness_service.v1.GetCheckpointRequest\x1a).witness_service.v1.GetCheckpointResponse\x12`\n\x0bListEntries\x12&.witness_service.v1.ListEntriesRequest\x1a\'.witness_service.v1.ListEntriesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'witness_service.v1.key_registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEYSTATE']._serialized_start=897
-  _globals['_KEYSTATE']._serialized_end=997
+  _globals['_KEYSTATE']._serialized_start=1500
+  _globals['_KEYSTATE']._serialized_end=1675
+  _globals['_LOG']._serialized_start=1677
+  _globals['_LOG']._serialized_end=1741
   _globals['_KEYVERSION']._serialized_start=62
-  _globals['_KEYVERSION']._serialized_end=397
-  _globals['_RECORD']._serialized_start=399
-  _globals['_RECORD']._serialized_end=489
-  _globals['_LISTKEYSREQUEST']._serialized_start=491
-  _globals['_LISTKEYSREQUEST']._serialized_end=508
-  _globals['_LISTKEYSRESPONSE']._serialized_start=510
-  _globals['_LISTKEYSRESPONSE']._serialized_end=621
-  _globals['_GETHISTORYREQUEST']._serialized_start=623
-  _globals['_GETHISTORYREQUEST']._serialized_end=704
-  _globals['_GETHISTORYRESPONSE']._serialized_start=706
-  _globals['_GETHISTORYRESPONSE']._serialized_end=817
-  _globals['_GETBUNDLEREQUEST']._serialized_start=819
-  _globals['_GETBUNDLEREQUEST']._serialized_end=837
-  _globals['_GETBUNDLERESPONSE']._serialized_start=839
-  _globals['_GETBUNDLERESPONSE']._serialized_end=895
-  _globals['_KEYREGISTRY']._serialized_start=1000
-  _globals['_KEYREGISTRY']._serialized_end=1283
+  _globals['_KEYVERSION']._serialized_end=617
+  _globals['_RECORD']._serialized_start=619
+  _globals['_RECORD']._serialized_end=725
+  _globals['_LISTKEYSREQUEST']._serialized_start=727
+  _globals['_LISTKEYSREQUEST']._serialized_end=744
+  _globals['_LISTKEYSRESPONSE']._serialized_start=746
+  _globals['_LISTKEYSRESPONSE']._serialized_end=857
+  _globals['_GETHISTORYREQUEST']._serialized_start=859
+  _globals['_GETHISTORYREQUEST']._serialized_end=940
+  _globals['_GETHISTORYRESPONSE']._serialized_start=942
+  _globals['_GETHISTORYRESPONSE']._serialized_end=1053
+  _globals['_GETBUNDLEREQUEST']._serialized_start=1055
+  _globals['_GETBUNDLEREQUEST']._serialized_end=1109
+  _globals['_GETBUNDLERESPONSE']._serialized_start=1111
+  _globals['_GETBUNDLERESPONSE']._serialized_end=1167
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1169
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1283
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1285
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1367
+  _globals['_LISTENTRIESREQUEST']._serialized_start=1369
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1457
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1459
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1497
+  _globals['_KEYREGISTRY']._serialized_start=1744
+  _globals['_KEYREGISTRY']._serialized_end=2227
 # @@protoc_insertion_point(module_scope)

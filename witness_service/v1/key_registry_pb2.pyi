@@ -33,6 +33,12 @@ class _KeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeyState.Val
     """Valid for the positions from `opened` on."""
     KEY_STATE_CLOSED: _KeyState.ValueType  # 3
     """Valid for the positions from `opened` up to and without `closed`."""
+    KEY_STATE_COMPROMISED: _KeyState.ValueType  # 4
+    """Distrusted at the positions from `trusted_size` on, whether closed or not; signs nothing any more."""
+    KEY_STATE_DESTROYED: _KeyState.ValueType  # 5
+    """Its private key is no more; what it signed stays as good as it was."""
+    KEY_STATE_STOPPED: _KeyState.ValueType  # 6
+    """Open, but stopped by a lead: signs nothing new until it is resumed."""
 
 class KeyState(_KeyState, metaclass=_KeyStateEnumTypeWrapper):
     """KeyState is where a key version is in its life."""
@@ -45,7 +51,37 @@ KEY_STATE_OPEN: KeyState.ValueType  # 2
 """Valid for the positions from `opened` on."""
 KEY_STATE_CLOSED: KeyState.ValueType  # 3
 """Valid for the positions from `opened` up to and without `closed`."""
+KEY_STATE_COMPROMISED: KeyState.ValueType  # 4
+"""Distrusted at the positions from `trusted_size` on, whether closed or not; signs nothing any more."""
+KEY_STATE_DESTROYED: KeyState.ValueType  # 5
+"""Its private key is no more; what it signed stays as good as it was."""
+KEY_STATE_STOPPED: KeyState.ValueType  # 6
+"""Open, but stopped by a lead: signs nothing new until it is resumed."""
 Global___KeyState: _TypeAlias = KeyState  # noqa: Y015
+
+class _Log:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Log.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_UNSPECIFIED: _Log.ValueType  # 0
+    """Not used."""
+    LOG_REGISTRY: _Log.ValueType  # 1
+    """The key records."""
+    LOG_STATEMENTS: _Log.ValueType  # 2
+    """The attestations."""
+
+class Log(_Log, metaclass=_LogEnumTypeWrapper):
+    """Log is one of the two logs of a registry."""
+
+LOG_UNSPECIFIED: Log.ValueType  # 0
+"""Not used."""
+LOG_REGISTRY: Log.ValueType  # 1
+"""The key records."""
+LOG_STATEMENTS: Log.ValueType  # 2
+"""The attestations."""
+Global___Log: _TypeAlias = Log  # noqa: Y015
 
 @_typing.final
 class KeyVersion(_message.Message):
@@ -66,6 +102,15 @@ class KeyVersion(_message.Message):
     OPENED_AT_FIELD_NUMBER: _builtins.int
     CLOSED_AT_FIELD_NUMBER: _builtins.int
     TOKEN_SERIAL_FIELD_NUMBER: _builtins.int
+    TRUSTED_SIZE_FIELD_NUMBER: _builtins.int
+    COMPROMISED_AT_FIELD_NUMBER: _builtins.int
+    SUSPECTED_SINCE_FIELD_NUMBER: _builtins.int
+    COMPROMISE_REASON_FIELD_NUMBER: _builtins.int
+    DESTROYED_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STOPPED_AT_FIELD_NUMBER: _builtins.int
+    STOP_REASON_FIELD_NUMBER: _builtins.int
+    ORDER_COUNT_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Hexadecimal SHA-256 of the DER SubjectPublicKeyInfo, 64 digits."""
     witness_id: _builtins.str
@@ -90,6 +135,24 @@ class KeyVersion(_message.Message):
     """Time of the record that closed it, or empty."""
     token_serial: _builtins.str
     """Serial number of the token that holds the private key."""
+    trusted_size: _builtins.int
+    """Distrusted at this statement-log position and above; absent when it is not compromised."""
+    compromised_at: _builtins.str
+    """Time of the record that declared it compromised, or empty."""
+    suspected_since: _builtins.str
+    """Since when it may have been in other hands: YYYY-MM-DDTHH:MM:SS.ffffffZ, or empty."""
+    compromise_reason: _builtins.str
+    """Why it was declared compromised, or empty."""
+    destroyed_at: _builtins.str
+    """Time of the record that its private key was destroyed, or empty."""
+    reason: _builtins.str
+    """Why it was added, in the leads' words."""
+    stopped_at: _builtins.str
+    """When a lead stopped it, as the service knows now: YYYY-MM-DDTHH:MM:SS.ffffffZ, or empty. No record says it."""
+    stop_reason: _builtins.str
+    """Why it was stopped, or empty."""
+    order_count: _builtins.int
+    """Orders of leads about it so far; the next one is numbered one more."""
     @_builtins.property
     def streams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Streams it may attest: exact names, or prefixes that end in "*"."""
@@ -110,10 +173,19 @@ class KeyVersion(_message.Message):
         opened_at: _builtins.str = ...,
         closed_at: _builtins.str = ...,
         token_serial: _builtins.str = ...,
+        trusted_size: _builtins.int | None = ...,
+        compromised_at: _builtins.str = ...,
+        suspected_since: _builtins.str = ...,
+        compromise_reason: _builtins.str = ...,
+        destroyed_at: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        stopped_at: _builtins.str = ...,
+        stop_reason: _builtins.str = ...,
+        order_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed", b"_closed", "_opened", b"_opened", "_signed_count", b"_signed_count", "closed", b"closed", "opened", b"opened", "signed_count", b"signed_count"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed", b"_closed", "_opened", b"_opened", "_signed_count", b"_signed_count", "_trusted_size", b"_trusted_size", "closed", b"closed", "opened", b"opened", "signed_count", b"signed_count", "trusted_size", b"trusted_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed", b"_closed", "_opened", b"_opened", "_signed_count", b"_signed_count", "added_at", b"added_at", "algorithm", b"algorithm", "closed", b"closed", "closed_at", b"closed_at", "key_id", b"key_id", "opened", b"opened", "opened_at", b"opened_at", "public_key", b"public_key", "signed_count", b"signed_count", "state", b"state", "streams", b"streams", "token_serial", b"token_serial", "witness_id", b"witness_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed", b"_closed", "_opened", b"_opened", "_signed_count", b"_signed_count", "_trusted_size", b"_trusted_size", "added_at", b"added_at", "algorithm", b"algorithm", "closed", b"closed", "closed_at", b"closed_at", "compromise_reason", b"compromise_reason", "compromised_at", b"compromised_at", "destroyed_at", b"destroyed_at", "key_id", b"key_id", "opened", b"opened", "opened_at", b"opened_at", "order_count", b"order_count", "public_key", b"public_key", "reason", b"reason", "signed_count", b"signed_count", "state", b"state", "stop_reason", b"stop_reason", "stopped_at", b"stopped_at", "streams", b"streams", "suspected_since", b"suspected_since", "token_serial", b"token_serial", "trusted_size", b"trusted_size", "witness_id", b"witness_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__closed: _TypeAlias = _typing.Literal["closed"]  # noqa: Y015
     _WhichOneofArgType__closed: _TypeAlias = _typing.Literal["_closed", b"_closed"]  # noqa: Y015
@@ -121,12 +193,16 @@ class KeyVersion(_message.Message):
     _WhichOneofArgType__opened: _TypeAlias = _typing.Literal["_opened", b"_opened"]  # noqa: Y015
     _WhichOneofReturnType__signed_count: _TypeAlias = _typing.Literal["signed_count"]  # noqa: Y015
     _WhichOneofArgType__signed_count: _TypeAlias = _typing.Literal["_signed_count", b"_signed_count"]  # noqa: Y015
+    _WhichOneofReturnType__trusted_size: _TypeAlias = _typing.Literal["trusted_size"]  # noqa: Y015
+    _WhichOneofArgType__trusted_size: _TypeAlias = _typing.Literal["_trusted_size", b"_trusted_size"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__closed) -> _WhichOneofReturnType__closed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__opened) -> _WhichOneofReturnType__opened | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__signed_count) -> _WhichOneofReturnType__signed_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trusted_size) -> _WhichOneofReturnType__trusted_size | None: ...
 
 Global___KeyVersion: _TypeAlias = KeyVersion  # noqa: Y015
 
@@ -141,16 +217,19 @@ class Record(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Place in the registry log, counted from 0."""
     type: _builtins.str
-    """"genesis", "key-add" or "rotate"."""
+    """"genesis", "key-add", "rotate", "compromise", "leads", "policy" or "destroyed"."""
     created_at: _builtins.str
     """When it was made: YYYY-MM-DDTHH:MM:SS.ffffffZ; a claim of its signers."""
     summary: _builtins.str
     """One sentence for people."""
     envelope: _builtins.bytes
     """The signed record: a DSSE envelope as JSON."""
+    reason: _builtins.str
+    """Why, in the leads' words; "drill" in a drill; empty where the type has no reason."""
     def __init__(
         self,
         *,
@@ -159,10 +238,11 @@ class Record(_message.Message):
         created_at: _builtins.str = ...,
         summary: _builtins.str = ...,
         envelope: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "envelope", b"envelope", "seq", b"seq", "summary", b"summary", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "envelope", b"envelope", "reason", b"reason", "seq", b"seq", "summary", b"summary", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,16 +361,23 @@ Global___GetHistoryResponse: _TypeAlias = GetHistoryResponse  # noqa: Y015
 
 @_typing.final
 class GetBundleRequest(_message.Message):
-    """GetBundleRequest has no fields."""
+    """GetBundleRequest says how long the caller would wait."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    WAIT_COSIGNED_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    wait_cosigned_milliseconds: _builtins.int
+    """How long to wait at most until the policy's quorum has cosigned both logs as they are, in milliseconds, up to a
+    minute; 0 for not at all. Without them the bundle is given all the same.
+    """
     def __init__(
         self,
+        *,
+        wait_cosigned_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["wait_cosigned_milliseconds", b"wait_cosigned_milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,3 +408,121 @@ class GetBundleResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetBundleResponse: _TypeAlias = GetBundleResponse  # noqa: Y015
+
+@_typing.final
+class GetCheckpointRequest(_message.Message):
+    """GetCheckpointRequest names a log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    WAIT_COSIGNED_MILLISECONDS_FIELD_NUMBER: _builtins.int
+    log: Global___Log.ValueType
+    """Which log."""
+    at_least: _builtins.int
+    """Number of entries it must be over, if the log has so many."""
+    wait_cosigned_milliseconds: _builtins.int
+    """How long to wait at most until the policy's quorum has cosigned both logs as they are, in milliseconds, up to a
+    minute; 0 for not at all.
+    """
+    def __init__(
+        self,
+        *,
+        log: Global___Log.ValueType = ...,
+        at_least: _builtins.int = ...,
+        wait_cosigned_milliseconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "log", b"log", "wait_cosigned_milliseconds", b"wait_cosigned_milliseconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCheckpointRequest: _TypeAlias = GetCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class GetCheckpointResponse(_message.Message):
+    """GetCheckpointResponse holds a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_TOKEN_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.bytes
+    """Signed note (C2SP tlog-checkpoint) with cosignature lines. The largest one that the policy's quorum has cosigned;
+    where there is none, or it is over fewer entries than asked for, one over the whole log.
+    """
+    size: _builtins.int
+    """Number of entries it is over."""
+    timestamp_token: _builtins.bytes
+    """A timestamp authority's answer over its text (RFC 3161 TimeStampResp in DER), or empty."""
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.bytes = ...,
+        size: _builtins.int = ...,
+        timestamp_token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "size", b"size", "timestamp_token", b"timestamp_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCheckpointResponse: _TypeAlias = GetCheckpointResponse  # noqa: Y015
+
+@_typing.final
+class ListEntriesRequest(_message.Message):
+    """ListEntriesRequest says which entries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    log: Global___Log.ValueType
+    """Which log."""
+    first: _builtins.int
+    """Index of the first one, counted from 0."""
+    limit: _builtins.int
+    """How many at most; 0 for all there are."""
+    def __init__(
+        self,
+        *,
+        log: Global___Log.ValueType = ...,
+        first: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "limit", b"limit", "log", b"log"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ListEntriesResponse(_message.Message):
+    """ListEntriesResponse holds some of the entries asked for; together the responses hold all of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Exact bytes of each entry: docs/format.md, section "Log entry". The log's leaves are their RFC 9162 hashes."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015

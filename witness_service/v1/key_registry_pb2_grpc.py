@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class KeyRegistryStub:
-    """KeyRegistry reads the rotation history of the witness keys.
+    """KeyRegistry reads the rotation history of the witness keys, and the two logs.
     """
 
     def __init__(self, channel):
@@ -50,10 +50,20 @@ class KeyRegistryStub:
                 request_serializer=witness__service_dot_v1_dot_key__registry__pb2.GetBundleRequest.SerializeToString,
                 response_deserializer=witness__service_dot_v1_dot_key__registry__pb2.GetBundleResponse.FromString,
                 _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/witness_service.v1.KeyRegistry/GetCheckpoint',
+                request_serializer=witness__service_dot_v1_dot_key__registry__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__registry__pb2.GetCheckpointResponse.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_stream(
+                '/witness_service.v1.KeyRegistry/ListEntries',
+                request_serializer=witness__service_dot_v1_dot_key__registry__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=witness__service_dot_v1_dot_key__registry__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class KeyRegistryServicer:
-    """KeyRegistry reads the rotation history of the witness keys.
+    """KeyRegistry reads the rotation history of the witness keys, and the two logs.
     """
 
     def ListKeys(self, request, context):
@@ -77,6 +87,20 @@ class KeyRegistryServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCheckpoint(self, request, context):
+        """GetCheckpoint returns a signed checkpoint of a log, with its cosignatures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """ListEntries returns entries of a log in their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyRegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +119,16 @@ def add_KeyRegistryServicer_to_server(servicer, server):
                     request_deserializer=witness__service_dot_v1_dot_key__registry__pb2.GetBundleRequest.FromString,
                     response_serializer=witness__service_dot_v1_dot_key__registry__pb2.GetBundleResponse.SerializeToString,
             ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=witness__service_dot_v1_dot_key__registry__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__registry__pb2.GetCheckpointResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=witness__service_dot_v1_dot_key__registry__pb2.ListEntriesRequest.FromString,
+                    response_serializer=witness__service_dot_v1_dot_key__registry__pb2.ListEntriesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'witness_service.v1.KeyRegistry', rpc_method_handlers)
@@ -104,7 +138,7 @@ def add_KeyRegistryServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KeyRegistry:
-    """KeyRegistry reads the rotation history of the witness keys.
+    """KeyRegistry reads the rotation history of the witness keys, and the two logs.
     """
 
     @staticmethod
@@ -178,6 +212,60 @@ class KeyRegistry:
             '/witness_service.v1.KeyRegistry/GetBundle',
             witness__service_dot_v1_dot_key__registry__pb2.GetBundleRequest.SerializeToString,
             witness__service_dot_v1_dot_key__registry__pb2.GetBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/witness_service.v1.KeyRegistry/GetCheckpoint',
+            witness__service_dot_v1_dot_key__registry__pb2.GetCheckpointRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__registry__pb2.GetCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/witness_service.v1.KeyRegistry/ListEntries',
+            witness__service_dot_v1_dot_key__registry__pb2.ListEntriesRequest.SerializeToString,
+            witness__service_dot_v1_dot_key__registry__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class KeyRegistryStub:
-    """KeyRegistry reads the rotation history of the witness keys."""
+    """KeyRegistry reads the rotation history of the witness keys, and the two logs."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -39,10 +39,14 @@ class KeyRegistryStub:
     """GetHistory returns the records and the state of every key at a position or at a time."""
     GetBundle: _grpc.UnaryUnaryMultiCallable[_key_registry_pb2.GetBundleRequest, _key_registry_pb2.GetBundleResponse]
     """GetBundle returns the file an auditor judges evidence with."""
+    GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_key_registry_pb2.GetCheckpointRequest, _key_registry_pb2.GetCheckpointResponse]
+    """GetCheckpoint returns a signed checkpoint of a log, with its cosignatures."""
+    ListEntries: _grpc.UnaryStreamMultiCallable[_key_registry_pb2.ListEntriesRequest, _key_registry_pb2.ListEntriesResponse]
+    """ListEntries returns entries of a log in their order."""
 
 @_typing.type_check_only
 class KeyRegistryAsyncStub(KeyRegistryStub):
-    """KeyRegistry reads the rotation history of the witness keys."""
+    """KeyRegistry reads the rotation history of the witness keys, and the two logs."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListKeys: _aio.UnaryUnaryMultiCallable[_key_registry_pb2.ListKeysRequest, _key_registry_pb2.ListKeysResponse]  # type: ignore[assignment]
@@ -51,9 +55,13 @@ class KeyRegistryAsyncStub(KeyRegistryStub):
     """GetHistory returns the records and the state of every key at a position or at a time."""
     GetBundle: _aio.UnaryUnaryMultiCallable[_key_registry_pb2.GetBundleRequest, _key_registry_pb2.GetBundleResponse]  # type: ignore[assignment]
     """GetBundle returns the file an auditor judges evidence with."""
+    GetCheckpoint: _aio.UnaryUnaryMultiCallable[_key_registry_pb2.GetCheckpointRequest, _key_registry_pb2.GetCheckpointResponse]  # type: ignore[assignment]
+    """GetCheckpoint returns a signed checkpoint of a log, with its cosignatures."""
+    ListEntries: _aio.UnaryStreamMultiCallable[_key_registry_pb2.ListEntriesRequest, _key_registry_pb2.ListEntriesResponse]  # type: ignore[assignment]
+    """ListEntries returns entries of a log in their order."""
 
 class KeyRegistryServicer(metaclass=_abc_1.ABCMeta):
-    """KeyRegistry reads the rotation history of the witness keys."""
+    """KeyRegistry reads the rotation history of the witness keys, and the two logs."""
 
     @_abc_1.abstractmethod
     def ListKeys(
@@ -78,5 +86,21 @@ class KeyRegistryServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_key_registry_pb2.GetBundleResponse, _abc.Awaitable[_key_registry_pb2.GetBundleResponse]]:
         """GetBundle returns the file an auditor judges evidence with."""
+
+    @_abc_1.abstractmethod
+    def GetCheckpoint(
+        self,
+        request: _key_registry_pb2.GetCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_key_registry_pb2.GetCheckpointResponse, _abc.Awaitable[_key_registry_pb2.GetCheckpointResponse]]:
+        """GetCheckpoint returns a signed checkpoint of a log, with its cosignatures."""
+
+    @_abc_1.abstractmethod
+    def ListEntries(
+        self,
+        request: _key_registry_pb2.ListEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_key_registry_pb2.ListEntriesResponse], _abc.AsyncIterator[_key_registry_pb2.ListEntriesResponse]]:
+        """ListEntries returns entries of a log in their order."""
 
 def add_KeyRegistryServicer_to_server(servicer: KeyRegistryServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from witness_service.v1 import attestation_pb2 as witness__service_dot_v1_dot_attestation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n witness_service/v1/witness.proto\x12\x12witness_service.v1\x1a$witness_service/v1/attestation.proto\"7\n\x0bSignRequest\x12(\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.witness_service.v1.Event\"E\n\x0cSignResponse\x12\x35\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x1f.witness_service.v1.Attestation\">\n\x11SignStreamRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.witness_service.v1.Event\"E\n\x12SignStreamResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.witness_service.v1.SignResult\"q\n\nSignResult\x12\x35\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x1f.witness_service.v1.Attestation\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x1b.witness_service.v1.Refusal\"9\n\x15GetAttestationRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"O\n\x16GetAttestationResponse\x12\x35\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x1f.witness_service.v1.Attestation\"3\n\x0fGetProofRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"P\n\x08\x45vidence\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x12\n\ntlog_proof\x18\x04 \x01(\x0c\"B\n\x10GetProofResponse\x12.\n\x08\x65vidence\x18\x01 \x03(\x0b\x32\x1c.witness_service.v1.Evidence\"i\n\x11ListProofsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\x1a\n\rlast_sequence\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x10\n\x0e_last_sequence\"D\n\x12ListProofsResponse\x12.\n\x08\x65vidence\x18\x01 \x03(\x0b\x32\x1c.witness_service.v1.Evidence\"\x12\n\x10GetStatusRequest\"\x8e\x02\n\x11GetStatusResponse\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0bregistry_id\x18\x02 \x01(\t\x12\x15\n\rregistry_size\x18\x03 \x01(\x04\x12\x15\n\rregistry_root\x18\x04 \x01(\t\x12\x16\n\x0estatement_size\x18\x05 \x01(\x04\x12\x16\n\x0estatement_root\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x15\n\rserving_since\x18\x08 \x01(\t\x12/\n\x06tokens\x18\t \x03(\x0b\x32\x1f.witness_service.v1.TokenStatus\x12\x18\n\x10\x65vents_in_flight\x18\n \x01(\x04\"K\n\x0bTokenStatus\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xae\x04\n\x07Witness\x12I\n\x04Sign\x12\x1f.witness_service.v1.SignRequest\x1a .witness_service.v1.SignResponse\x12_\n\nSignStream\x12%.witness_service.v1.SignStreamRequest\x1a&.witness_service.v1.SignStreamResponse(\x01\x30\x01\x12g\n\x0eGetAttestation\x12).witness_service.v1.GetAttestationRequest\x1a*.witness_service.v1.GetAttestationResponse\x12U\n\x08GetProof\x12#.witness_service.v1.GetProofRequest\x1a$.witness_service.v1.GetProofResponse\x12]\n\nListProofs\x12%.witness_service.v1.ListProofsRequest\x1a&.witness_service.v1.ListProofsResponse0\x01\x12X\n\tGetStatus\x12$.witness_service.v1.GetStatusRequest\x1a%.witness_service.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n witness_service/v1/witness.proto\x12\x12witness_service.v1\x1a$witness_service/v1/attestation.proto\"7\n\x0bSignRequest\x12(\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x19.witness_service.v1.Event\"E\n\x0cSignResponse\x12\x35\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x1f.witness_service.v1.Attestation\">\n\x11SignStreamRequest\x12)\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x19.witness_service.v1.Event\"E\n\x12SignStreamResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.witness_service.v1.SignResult\"q\n\nSignResult\x12\x35\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x1f.witness_service.v1.Attestation\x12,\n\x07refusal\x18\x02 \x01(\x0b\x32\x1b.witness_service.v1.Refusal\"9\n\x15GetAttestationRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"O\n\x16GetAttestationResponse\x12\x35\n\x0c\x61ttestations\x18\x01 \x03(\x0b\x32\x1f.witness_service.v1.Attestation\"W\n\x0fGetProofRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\"\n\x1await_cosigned_milliseconds\x18\x03 \x01(\r\"P\n\x08\x45vidence\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06key_id\x18\x03 \x01(\t\x12\x12\n\ntlog_proof\x18\x04 \x01(\x0c\"K\n\x13\x43heckpointTimestamp\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x17\n\x0f\x63heckpoint_text\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\x0c\"\x7f\n\x10GetProofResponse\x12.\n\x08\x65vidence\x18\x01 \x03(\x0b\x32\x1c.witness_service.v1.Evidence\x12;\n\ntimestamps\x18\x02 \x03(\x0b\x32\'.witness_service.v1.CheckpointTimestamp\"\x8d\x01\n\x11ListProofsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\x1a\n\rlast_sequence\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\"\n\x1await_cosigned_milliseconds\x18\x04 \x01(\rB\x10\n\x0e_last_sequence\"\x81\x01\n\x12ListProofsResponse\x12.\n\x08\x65vidence\x18\x01 \x03(\x0b\x32\x1c.witness_service.v1.Evidence\x12;\n\ntimestamps\x18\x02 \x03(\x0b\x32\'.witness_service.v1.CheckpointTimestamp\"\x12\n\x10GetStatusRequest\"\xf8\x02\n\x11GetStatusResponse\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0bregistry_id\x18\x02 \x01(\t\x12\x15\n\rregistry_size\x18\x03 \x01(\x04\x12\x15\n\rregistry_root\x18\x04 \x01(\t\x12\x16\n\x0estatement_size\x18\x05 \x01(\x04\x12\x16\n\x0estatement_root\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x15\n\rserving_since\x18\x08 \x01(\t\x12/\n\x06tokens\x18\t \x03(\x0b\x32\x1f.witness_service.v1.TokenStatus\x12\x18\n\x10\x65vents_in_flight\x18\n \x01(\x04\x12\x35\n\tcosigners\x18\x0b \x03(\x0b\x32\".witness_service.v1.CosignerStatus\x12\x16\n\x0e\x63ontradictions\x18\x0c \x03(\t\x12\x19\n\x11timestamp_problem\x18\r \x01(\t\"q\n\x0e\x43osignerStatus\x12\x10\n\x08\x63osigner\x18\x01 \x01(\t\x12\x0b\n\x03log\x18\x02 \x01(\t\x12\x11\n\x04size\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x0b\x63osigned_at\x18\x04 \x01(\t\x12\x0f\n\x07problem\x18\x05 \x01(\tB\x07\n\x05_size\"K\n\x0bTokenStatus\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t2\xae\x04\n\x07Witness\x12I\n\x04Sign\x12\x1f.witness_service.v1.SignRequest\x1a .witness_service.v1.SignResponse\x12_\n\nSignStream\x12%.witness_service.v1.SignStreamRequest\x1a&.witness_service.v1.SignStreamResponse(\x01\x30\x01\x12g\n\x0eGetAttestation\x12).witness_service.v1.GetAttestationRequest\x1a*.witness_service.v1.GetAttestationResponse\x12U\n\x08GetProof\x12#.witness_service.v1.GetProofRequest\x1a$.witness_service.v1.GetProofResponse\x12]\n\nListProofs\x12%.witness_service.v1.ListProofsRequest\x1a&.witness_service.v1.ListProofsResponse0\x01\x12X\n\tGetStatus\x12$.witness_service.v1.GetStatusRequest\x1a%.witness_service.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,21 +47,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETATTESTATIONRESPONSE']._serialized_start=531
   _globals['_GETATTESTATIONRESPONSE']._serialized_end=610
   _globals['_GETPROOFREQUEST']._serialized_start=612
-  _globals['_GETPROOFREQUEST']._serialized_end=663
-  _globals['_EVIDENCE']._serialized_start=665
-  _globals['_EVIDENCE']._serialized_end=745
-  _globals['_GETPROOFRESPONSE']._serialized_start=747
-  _globals['_GETPROOFRESPONSE']._serialized_end=813
-  _globals['_LISTPROOFSREQUEST']._serialized_start=815
-  _globals['_LISTPROOFSREQUEST']._serialized_end=920
-  _globals['_LISTPROOFSRESPONSE']._serialized_start=922
-  _globals['_LISTPROOFSRESPONSE']._serialized_end=990
-  _globals['_GETSTATUSREQUEST']._serialized_start=992
-  _globals['_GETSTATUSREQUEST']._serialized_end=1010
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1013
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1283
-  _globals['_TOKENSTATUS']._serialized_start=1285
-  _globals['_TOKENSTATUS']._serialized_end=1360
-  _globals['_WITNESS']._serialized_start=1363
-  _globals['_WITNESS']._serialized_end=1921
+  _globals['_GETPROOFREQUEST']._serialized_end=699
+  _globals['_EVIDENCE']._serialized_start=701
+  _globals['_EVIDENCE']._serialized_end=781
+  _globals['_CHECKPOINTTIMESTAMP']._serialized_start=783
+  _globals['_CHECKPOINTTIMESTAMP']._serialized_end=858
+  _globals['_GETPROOFRESPONSE']._serialized_start=860
+  _globals['_GETPROOFRESPONSE']._serialized_end=987
+  _globals['_LISTPROOFSREQUEST']._serialized_start=990
+  _globals['_LISTPROOFSREQUEST']._serialized_end=1131
+  _globals['_LISTPROOFSRESPONSE']._serialized_start=1134
+  _globals['_LISTPROOFSRESPONSE']._serialized_end=1263
+  _globals['_GETSTATUSREQUEST']._serialized_start=1265
+  _globals['_GETSTATUSREQUEST']._serialized_end=1283
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1286
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1662
+  _globals['_COSIGNERSTATUS']._serialized_start=1664
+  _globals['_COSIGNERSTATUS']._serialized_end=1777
+  _globals['_TOKENSTATUS']._serialized_start=1779
+  _globals['_TOKENSTATUS']._serialized_end=1854
+  _globals['_WITNESS']._serialized_start=1857
+  _globals['_WITNESS']._serialized_end=2415
 # @@protoc_insertion_point(module_scope)

@@ -203,19 +203,25 @@ class GetProofRequest(_message.Message):
 
     STREAM_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    WAIT_COSIGNED_MILLISECONDS_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     """Name of the event log."""
     sequence: _builtins.int
     """Place in the stream."""
+    wait_cosigned_milliseconds: _builtins.int
+    """How long to wait at most for a checkpoint that the policy's quorum has cosigned, in milliseconds, up to a minute;
+    0 for not at all. Without one the evidence is given all the same.
+    """
     def __init__(
         self,
         *,
         stream: _builtins.str = ...,
         sequence: _builtins.int = ...,
+        wait_cosigned_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "stream", b"stream", "wait_cosigned_milliseconds", b"wait_cosigned_milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,24 +262,60 @@ class Evidence(_message.Message):
 Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
 
 @_typing.final
+class CheckpointTimestamp(_message.Message):
+    """CheckpointTimestamp is a timestamp authority's token over a checkpoint that evidence is under."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Number of attestations the checkpoint is over."""
+    checkpoint_text: _builtins.str
+    """What the token is over: the three lines of the checkpoint's text."""
+    token: _builtins.bytes
+    """The authority's answer: an RFC 3161 TimeStampResp in DER."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        checkpoint_text: _builtins.str = ...,
+        token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_text", b"checkpoint_text", "size", b"size", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointTimestamp: _TypeAlias = CheckpointTimestamp  # noqa: Y015
+
+@_typing.final
 class GetProofResponse(_message.Message):
     """GetProofResponse holds the evidence for one place."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
         """One per attestation of the place."""
+
+    @_builtins.property
+    def timestamps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointTimestamp]:
+        """Over the checkpoint that the evidence is under, when there is one."""
 
     def __init__(
         self,
         *,
         evidence: _abc.Iterable[Global___Evidence] | None = ...,
+        timestamps: _abc.Iterable[Global___CheckpointTimestamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "timestamps", b"timestamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -288,22 +330,26 @@ class ListProofsRequest(_message.Message):
     STREAM_FIELD_NUMBER: _builtins.int
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    WAIT_COSIGNED_MILLISECONDS_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     """Name of the event log."""
     first_sequence: _builtins.int
     """First place wanted."""
     last_sequence: _builtins.int
     """Last place wanted; absent for the last one attested."""
+    wait_cosigned_milliseconds: _builtins.int
+    """As in GetProofRequest, for every attestation there is."""
     def __init__(
         self,
         *,
         stream: _builtins.str = ...,
         first_sequence: _builtins.int = ...,
         last_sequence: _builtins.int | None = ...,
+        wait_cosigned_milliseconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_last_sequence", b"_last_sequence", "last_sequence", b"last_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_sequence", b"_last_sequence", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_sequence", b"_last_sequence", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "stream", b"stream", "wait_cosigned_milliseconds", b"wait_cosigned_milliseconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_sequence: _TypeAlias = _typing.Literal["last_sequence"]  # noqa: Y015
     _WhichOneofArgType__last_sequence: _TypeAlias = _typing.Literal["_last_sequence", b"_last_sequence"]  # noqa: Y015
@@ -318,18 +364,24 @@ class ListProofsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
         """By sequence, rising over the whole answer."""
+
+    @_builtins.property
+    def timestamps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointTimestamp]:
+        """Over the checkpoints that this evidence is under; each once in the whole answer."""
 
     def __init__(
         self,
         *,
         evidence: _abc.Iterable[Global___Evidence] | None = ...,
+        timestamps: _abc.Iterable[Global___CheckpointTimestamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "timestamps", b"timestamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,6 +420,9 @@ class GetStatusResponse(_message.Message):
     SERVING_SINCE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     EVENTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    COSIGNERS_FIELD_NUMBER: _builtins.int
+    CONTRADICTIONS_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_PROBLEM_FIELD_NUMBER: _builtins.int
     environment: _builtins.str
     """"production" or "development": what its statements say."""
     registry_id: _builtins.str
@@ -386,9 +441,19 @@ class GetStatusResponse(_message.Message):
     """When this instance started to serve: YYYY-MM-DDTHH:MM:SS.ffffffZ."""
     events_in_flight: _builtins.int
     """Events that wait or are being signed."""
+    timestamp_problem: _builtins.str
+    """Why the last timestamp token did not come; empty when it did, or none is asked for."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenStatus]:
         """The tokens it signs with."""
+
+    @_builtins.property
+    def cosigners(self) -> _containers.RepeatedCompositeFieldContainer[Global___CosignerStatus]:
+        """What is known of each cosigner it asks, log by log."""
+
+    @_builtins.property
+    def contradictions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What cosigners have seen that the database lacks, one sentence each; while there is any, nothing is signed."""
 
     def __init__(
         self,
@@ -403,14 +468,57 @@ class GetStatusResponse(_message.Message):
         serving_since: _builtins.str = ...,
         tokens: _abc.Iterable[Global___TokenStatus] | None = ...,
         events_in_flight: _builtins.int = ...,
+        cosigners: _abc.Iterable[Global___CosignerStatus] | None = ...,
+        contradictions: _abc.Iterable[_builtins.str] | None = ...,
+        timestamp_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "events_in_flight", b"events_in_flight", "registry_id", b"registry_id", "registry_root", b"registry_root", "registry_size", b"registry_size", "serving_since", b"serving_since", "statement_root", b"statement_root", "statement_size", b"statement_size", "tokens", b"tokens", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contradictions", b"contradictions", "cosigners", b"cosigners", "environment", b"environment", "events_in_flight", b"events_in_flight", "registry_id", b"registry_id", "registry_root", b"registry_root", "registry_size", b"registry_size", "serving_since", b"serving_since", "statement_root", b"statement_root", "statement_size", b"statement_size", "timestamp_problem", b"timestamp_problem", "tokens", b"tokens", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class CosignerStatus(_message.Message):
+    """CosignerStatus describes one cosigner and one log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COSIGNER_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    COSIGNED_AT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    cosigner: _builtins.str
+    """Its name in the cosigner policy."""
+    log: _builtins.str
+    """"registry" or "statements"."""
+    size: _builtins.int
+    """Number of entries of the largest checkpoint it cosigned; absent when it cosigned none."""
+    cosigned_at: _builtins.str
+    """When it cosigned that last, by its own clock: YYYY-MM-DDTHH:MM:SS.ffffffZ, or empty."""
+    problem: _builtins.str
+    """Why its last answer was no cosignature; empty when all is well."""
+    def __init__(
+        self,
+        *,
+        cosigner: _builtins.str = ...,
+        log: _builtins.str = ...,
+        size: _builtins.int | None = ...,
+        cosigned_at: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "cosigned_at", b"cosigned_at", "cosigner", b"cosigner", "log", b"log", "problem", b"problem", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+
+Global___CosignerStatus: _TypeAlias = CosignerStatus  # noqa: Y015
 
 @_typing.final
 class TokenStatus(_message.Message):

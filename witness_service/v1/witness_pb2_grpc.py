@@ -101,7 +101,8 @@ class WitnessServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListProofs(self, request, context):
-        """ListProofs returns evidence for a range of places of one stream, all under one checkpoint, in their order.
+        """ListProofs returns evidence for a range of places of one stream in their order: under the newest checkpoint that
+        the policy's quorum has cosigned, and beyond it under one over the whole log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

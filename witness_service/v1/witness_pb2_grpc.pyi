@@ -44,7 +44,9 @@ class WitnessStub:
     GetProof: _grpc.UnaryUnaryMultiCallable[_witness_pb2.GetProofRequest, _witness_pb2.GetProofResponse]
     """GetProof returns evidence for a place that can be judged offline."""
     ListProofs: _grpc.UnaryStreamMultiCallable[_witness_pb2.ListProofsRequest, _witness_pb2.ListProofsResponse]
-    """ListProofs returns evidence for a range of places of one stream, all under one checkpoint, in their order."""
+    """ListProofs returns evidence for a range of places of one stream in their order: under the newest checkpoint that
+    the policy's quorum has cosigned, and beyond it under one over the whole log.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_witness_pb2.GetStatusRequest, _witness_pb2.GetStatusResponse]
     """GetStatus says what this instance is, what it serves and where its logs stand."""
 
@@ -64,7 +66,9 @@ class WitnessAsyncStub(WitnessStub):
     GetProof: _aio.UnaryUnaryMultiCallable[_witness_pb2.GetProofRequest, _witness_pb2.GetProofResponse]  # type: ignore[assignment]
     """GetProof returns evidence for a place that can be judged offline."""
     ListProofs: _aio.UnaryStreamMultiCallable[_witness_pb2.ListProofsRequest, _witness_pb2.ListProofsResponse]  # type: ignore[assignment]
-    """ListProofs returns evidence for a range of places of one stream, all under one checkpoint, in their order."""
+    """ListProofs returns evidence for a range of places of one stream in their order: under the newest checkpoint that
+    the policy's quorum has cosigned, and beyond it under one over the whole log.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_witness_pb2.GetStatusRequest, _witness_pb2.GetStatusResponse]  # type: ignore[assignment]
     """GetStatus says what this instance is, what it serves and where its logs stand."""
 
@@ -111,7 +115,9 @@ class WitnessServicer(metaclass=_abc_1.ABCMeta):
         request: _witness_pb2.ListProofsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_witness_pb2.ListProofsResponse], _abc.AsyncIterator[_witness_pb2.ListProofsResponse]]:
-        """ListProofs returns evidence for a range of places of one stream, all under one checkpoint, in their order."""
+        """ListProofs returns evidence for a range of places of one stream in their order: under the newest checkpoint that
+        the policy's quorum has cosigned, and beyond it under one over the whole log.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -6,19 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from witness_service.event import Attested, Event
-from witness_service.v1 import attestation_pb2, key_admin_pb2, key_registry_pb2, witness_pb2
+from witness_service.v1 import attestation_pb2, key_registry_pb2, witness_pb2
 
 _KEY_STATES = {
     key_registry_pb2.KEY_STATE_ADDED: "added",
     key_registry_pb2.KEY_STATE_OPEN: "open",
     key_registry_pb2.KEY_STATE_CLOSED: "closed",
-}
-_PROPOSAL_STATES = {
-    key_admin_pb2.PROPOSAL_STATE_OPEN: "open",
-    key_admin_pb2.PROPOSAL_STATE_APPROVED: "approved",
-    key_admin_pb2.PROPOSAL_STATE_DONE: "done",
-    key_admin_pb2.PROPOSAL_STATE_EXPIRED: "expired",
-    key_admin_pb2.PROPOSAL_STATE_ABORTED: "aborted",
+    key_registry_pb2.KEY_STATE_COMPROMISED: "compromised",
+    key_registry_pb2.KEY_STATE_DESTROYED: "destroyed",
+    key_registry_pb2.KEY_STATE_STOPPED: "stopped",
 }
 
 
@@ -30,6 +26,49 @@ class EvidenceFile:
     sequence: int
     key_id: str
     tlog_proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointTimestamp:
+    """A timestamp authority's token (RFC 3161 TimeStampResp in DER) over the text of a checkpoint of so many leaves."""
+
+    size: int
+    text: str
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Evidence files in their order, and the timestamp tokens over the checkpoints they are under."""
+
+    files: tuple[EvidenceFile, ...]
+    timestamps: tuple[CheckpointTimestamp, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CosignerStatus:
+    """What is known of a cosigner and a log: size is None when it cosigned nothing; problem is empty when all is well.
+
+    cosigned_at: by the cosigner's clock, RFC 3339 UTC, or empty.
+    """
+
+    cosigner: str
+    log: str
+    size: int | None
+    cosigned_at: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """A checkpoint of a log (C2SP tlog-checkpoint). note: with cosignature lines. size: entries it is over.
+
+    token: a timestamp authority's answer over its text (RFC 3161), or nothing.
+    """
+
+    note: bytes
+    size: int
+    token: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +85,10 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """What an instance is and where its logs stand; ids and roots are 64 hexadecimal digits, times RFC 3339 UTC."""
+    """What an instance is and where its logs stand; ids and roots are 64 hexadecimal digits, times RFC 3339 UTC.
+
+    contradictions: what cosigners have seen that the database lacks; while there is any, nothing is signed.
+    """
 
     environment: str
     registry_id: str
@@ -58,14 +100,18 @@ class ServiceStatus:
     serving_since: str
     tokens: tuple[TokenStatus, ...]
     events_in_flight: int
+    cosigners: tuple[CosignerStatus, ...]
+    contradictions: tuple[str, ...]
+    timestamp_problem: str
 
 
 @dataclass(frozen=True, slots=True)
 class ListedKey:
-    """One key version. state: "added", "open" or "closed"; valid for statement-log positions [opened,
-    closed).
+    """One key version; valid for statement-log positions [opened, closed), and trusted there below trusted_size.
 
-    signed_count: attestations it signed, once it is closed. Times are those of its records, or empty.
+    state: "added", "open", "stopped", "closed", "compromised" or "destroyed". signed_count: attestations it signed,
+    once it is closed. reason: why it was added. Times are those of its records, or empty; stopped_at and stop_reason
+    are of a lead's order, which is no record, and order_count how many such orders there were.
     """
 
     key_id: str
@@ -81,6 +127,15 @@ class ListedKey:
     opened_at: str
     closed_at: str
     token_serial: str
+    trusted_size: int | None = None
+    compromised_at: str = ""
+    suspected_since: str = ""
+    compromise_reason: str = ""
+    destroyed_at: str = ""
+    reason: str = ""
+    stopped_at: str = ""
+    stop_reason: str = ""
+    order_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +149,14 @@ class KeyList:
 
 @dataclass(frozen=True, slots=True)
 class ListedRecord:
-    """One entry of the registry log; envelope is the signed record, a DSSE envelope as JSON."""
+    """One entry of the registry log; envelope is the signed record, a DSSE envelope as JSON; reason: why, or empty."""
 
     seq: int
     type: str
     created_at: str
     summary: str
     envelope: bytes
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +165,6 @@ class History:
 
     records: tuple[ListedRecord, ...]
     keys: tuple[ListedKey, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RotationProposal:
-    """A key change. state: "open", "approved", "done", "expired" or "aborted".
-
-    record: exact bytes a lead signs as PAE(payload_type, record). old_key_id: empty when there is none.
-    """
-
-    proposal_id: str
-    witness_id: str
-    state: str
-    record: bytes
-    payload_type: str
-    new_key_id: str
-    old_key_id: str
-    expires_at: str
-    approved_by: tuple[str, ...]
-    threshold: int
 
 
 def event_message(event: Event) -> attestation_pb2.Event:
@@ -160,6 +197,17 @@ def evidence_files(messages: Iterable[witness_pb2.Evidence]) -> list[EvidenceFil
     return [EvidenceFile(item.stream, item.sequence, item.key_id, item.tlog_proof) for item in messages]
 
 
+def evidence(message: witness_pb2.GetProofResponse | witness_pb2.ListProofsResponse) -> Evidence:
+    """Return evidence of the wire with its timestamp tokens, unverified."""
+    stamps = (CheckpointTimestamp(item.size, item.checkpoint_text, item.token) for item in message.timestamps)
+    return Evidence(tuple(evidence_files(message.evidence)), tuple(stamps))
+
+
+def _cosigner_status(message: witness_pb2.CosignerStatus) -> CosignerStatus:
+    size = message.size if message.HasField("size") else None
+    return CosignerStatus(message.cosigner, message.log, size, message.cosigned_at, message.problem)
+
+
 def service_status(message: witness_pb2.GetStatusResponse) -> ServiceStatus:
     """Return a status of the wire."""
     return ServiceStatus(
@@ -173,6 +221,9 @@ def service_status(message: witness_pb2.GetStatusResponse) -> ServiceStatus:
         message.serving_since,
         tuple(TokenStatus(token.label, token.serial, token.state, token.reason) for token in message.tokens),
         message.events_in_flight,
+        tuple(map(_cosigner_status, message.cosigners)),
+        tuple(message.contradictions),
+        message.timestamp_problem,
     )
 
 
@@ -192,25 +243,20 @@ def listed_key(message: key_registry_pb2.KeyVersion) -> ListedKey:
         message.opened_at,
         message.closed_at,
         message.token_serial,
+        message.trusted_size if message.HasField("trusted_size") else None,
+        message.compromised_at,
+        message.suspected_since,
+        message.compromise_reason,
+        message.destroyed_at,
+        message.reason,
+        message.stopped_at,
+        message.stop_reason,
+        message.order_count,
     )
 
 
 def listed_record(message: key_registry_pb2.Record) -> ListedRecord:
     """Return a registry record of the wire, unverified."""
-    return ListedRecord(message.seq, message.type, message.created_at, message.summary, message.envelope)
-
-
-def rotation_proposal(message: key_admin_pb2.Proposal) -> RotationProposal:
-    """Return a proposal of the wire."""
-    return RotationProposal(
-        message.proposal_id,
-        message.witness_id,
-        _PROPOSAL_STATES.get(message.state, "unknown"),
-        message.record,
-        message.payload_type,
-        message.new_key_id,
-        message.old_key_id,
-        message.expires_at,
-        tuple(message.approved_by),
-        message.threshold,
+    return ListedRecord(
+        message.seq, message.type, message.created_at, message.summary, message.envelope, message.reason
     )

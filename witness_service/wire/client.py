@@ -13,6 +13,7 @@ from typing import Self
 
 import grpc
 
+from key_registry.dsse import Signature
 from witness_service.event import Attested, Event
 from witness_service.refusal import Code, Refused
 from witness_service.v1 import (
@@ -24,28 +25,37 @@ from witness_service.v1 import (
     witness_pb2_grpc,
 )
 from witness_service.wire.answers import (
+    Evidence,
     EvidenceFile,
     History,
     KeyList,
-    RotationProposal,
     ServiceStatus,
+    SignedCheckpoint,
     attested,
     event_message,
-    evidence_files,
+    evidence,
     listed_key,
     listed_record,
-    rotation_proposal,
     service_status,
 )
 from witness_service.wire.backoff import Backoff
+from witness_service.wire.proposal_answers import ListedProposal, StoppedKey, listed_proposal
 from witness_service.wire.refusals import refusals
 from witness_service.wire.sign_flow import SignFlow, SignOutcome
 
 TIMEOUT = 10.0
 """Seconds a unary call may take."""
 
-ROTATION_TIMEOUT = 60.0
-"""Seconds a step of a rotation may take: it makes a key in the token and waits for what the old one still signs."""
+CHANGE_TIMEOUT = 90.0
+"""Seconds a change of keys may take: it makes a key in the token, or waits for what the old one still signs."""
+
+ENTRIES = 8192
+"""Entries asked for in one call."""
+
+ENTRIES_TIMEOUT = 120.0
+"""Seconds such a call may take, with what the caller does to the entries meanwhile."""
+
+_LOGS = {"registry": key_registry_pb2.LOG_REGISTRY, "statements": key_registry_pb2.LOG_STATEMENTS}
 
 _OPTIONS = (
     # A proxy of the environment is meant for the web; it would also get the calls to this machine.
@@ -138,18 +148,42 @@ class WitnessClient:
             response = self._witness.GetAttestation(request, timeout=TIMEOUT)
         return tuple(attested(item) for item in response.attestations)
 
-    def proof(self, stream: str, sequence: int) -> list[EvidenceFile]:
-        """Return the evidence for a place, one per attestation."""
-        request = witness_pb2.GetProofRequest(stream=stream, sequence=sequence)
-        with refusals(self.address):
-            return evidence_files(self._witness.GetProof(request, timeout=TIMEOUT).evidence)
+    def proof(self, stream: str, sequence: int, *, wait_cosigned: float = 0.0) -> list[EvidenceFile]:
+        """Return the evidence for a place, one per attestation; wait_cosigned as in `evidence`."""
+        return list(self.evidence(stream, sequence, wait_cosigned=wait_cosigned).files)
 
     def list_proofs(self, stream: str, first: int, last: int | None) -> Iterator[list[EvidenceFile]]:
         """Yield the evidence for the places first to last (None: the last attested), in their order, in portions."""
-        request = witness_pb2.ListProofsRequest(stream=stream, first_sequence=first, last_sequence=last)
+        for portion in self.list_evidence(stream, first, last):
+            yield list(portion.files)
+
+    def evidence(self, stream: str, sequence: int, *, wait_cosigned: float = 0.0) -> Evidence:
+        """Return the evidence for a place, one file per attestation, with what timestamps there are.
+
+        wait_cosigned: seconds, up to 60, to wait for a checkpoint that the policy's quorum has cosigned.
+        """
+        request = witness_pb2.GetProofRequest(
+            stream=stream, sequence=sequence, wait_cosigned_milliseconds=_milliseconds(wait_cosigned)
+        )
+        with refusals(self.address):
+            return evidence(self._witness.GetProof(request, timeout=TIMEOUT + wait_cosigned))
+
+    def list_evidence(
+        self, stream: str, first: int, last: int | None, *, wait_cosigned: float = 0.0
+    ) -> Iterator[Evidence]:
+        """Yield the evidence for the places first to last (None: the last attested), in their order, in portions.
+
+        wait_cosigned as in `evidence`. Each timestamp comes once.
+        """
+        request = witness_pb2.ListProofsRequest(
+            stream=stream,
+            first_sequence=first,
+            last_sequence=last,
+            wait_cosigned_milliseconds=_milliseconds(wait_cosigned),
+        )
         with refusals(self.address):
             for response in self._witness.ListProofs(request):
-                yield evidence_files(response.evidence)
+                yield evidence(response)
 
     def status(self) -> ServiceStatus:
         """Return what the instance is and where its logs stand."""
@@ -175,35 +209,98 @@ class WitnessClient:
             response = self._registry.GetHistory(request, timeout=TIMEOUT)
         return History(tuple(map(listed_record, response.records)), tuple(map(listed_key, response.keys)))
 
-    def bundle(self) -> bytes:
-        """Return the content of bundle.json, unverified."""
+    def bundle(self, *, wait_cosigned: float = 0.0) -> bytes:
+        """Return the content of bundle.json, unverified.
+
+        wait_cosigned: seconds, up to 60, to wait until the policy's quorum has cosigned both logs as they are.
+        """
+        request = key_registry_pb2.GetBundleRequest(wait_cosigned_milliseconds=_milliseconds(wait_cosigned))
         with refusals(self.address):
-            return self._registry.GetBundle(key_registry_pb2.GetBundleRequest(), timeout=TIMEOUT).bundle
+            return self._registry.GetBundle(request, timeout=TIMEOUT + wait_cosigned).bundle
+
+    # -- the logs --------------------------------------------------------------------------------------------
+
+    def checkpoint(self, log: str, at_least: int, *, wait_cosigned: float = 0.0) -> SignedCheckpoint:
+        """Return the largest checkpoint of a log ("registry" or "statements") that a quorum has cosigned, unverified.
+
+        at_least: entries it must be over, if the log has so many; where no cosigned one is, it is over the whole log.
+        wait_cosigned: seconds, up to 60, to wait until the policy's quorum has cosigned both logs as they are.
+        """
+        request = key_registry_pb2.GetCheckpointRequest(
+            log=_LOGS[log], at_least=at_least, wait_cosigned_milliseconds=_milliseconds(wait_cosigned)
+        )
+        with refusals(self.address):
+            found = self._registry.GetCheckpoint(request, timeout=TIMEOUT + wait_cosigned)
+        return SignedCheckpoint(found.checkpoint, found.size, found.timestamp_token)
+
+    def entries(self, log: str, first: int, end: int) -> Iterator[bytes]:
+        """Yield the entries first to end - 1 of a log, fewer if it has fewer, unverified."""
+        while first < end:
+            asked = min(ENTRIES, end - first)
+            request = key_registry_pb2.ListEntriesRequest(log=_LOGS[log], first=first, limit=asked)
+            came = 0
+            with refusals(self.address):
+                for response in self._registry.ListEntries(request, timeout=ENTRIES_TIMEOUT):
+                    came += len(response.entries)
+                    yield from response.entries
+            if came < asked:
+                return
+            first += came
 
     # -- key changes -----------------------------------------------------------------------------------------
 
-    def propose_rotation(self, witness_id: str, algorithm: str = "") -> RotationProposal:
-        """Make a new key in the token and return what the leads have to sign; algorithm "": that of the
-        old key.
+    def propose(self, request: bytes, lead: Signature | None = None, *, dry_run: bool = False) -> ListedProposal:
+        """Return what the leads have to sign for a change.
+
+        request: the bytes of an orders.ProposalRequest; the same again returns the proposal it made. lead: signature
+        of the lead who proposes. dry_run: make and store nothing.
         """
-        request = key_admin_pb2.ProposeRotationRequest(witness_id=witness_id, algorithm=algorithm)
+        message = key_admin_pb2.ProposeRequest(request=request, dry_run=dry_run)
+        if lead is not None:
+            message.lead.lead_key_id, message.lead.signature = lead.key_id, lead.signature
         with refusals(self.address):
-            return rotation_proposal(self._admin.ProposeRotation(request, timeout=ROTATION_TIMEOUT).proposal)
+            return listed_proposal(self._admin.Propose(message, timeout=CHANGE_TIMEOUT).proposal)
 
-    def approve(self, proposal_id: str, lead_key_id: str, signature: bytes) -> RotationProposal:
-        """Add one lead's raw signature (64 bytes) and return the proposal as it is afterwards."""
-        request = key_admin_pb2.ApproveRequest(proposal_id=proposal_id, lead_key_id=lead_key_id, signature=signature)
+    def approve(self, proposal_id: str, lead_key_id: str, signatures: Sequence[bytes]) -> tuple[ListedProposal, bool]:
+        """Add one lead's raw signatures (64 bytes), one for each document.
+
+        Returns the proposal as it is afterwards, and whether the signatures were there before.
+        """
+        request = key_admin_pb2.ApproveRequest(proposal_id=proposal_id, lead_key_id=lead_key_id, signatures=signatures)
         with refusals(self.address):
-            return rotation_proposal(self._admin.Approve(request, timeout=ROTATION_TIMEOUT).proposal)
+            response = self._admin.Approve(request, timeout=CHANGE_TIMEOUT)
+        return listed_proposal(response.proposal), response.already_signed
 
-    def proposal(self, proposal_id: str = "") -> RotationProposal:
-        """Return a proposal; the one that runs when no id is given."""
+    def reject(self, proposal_id: str, order: bytes) -> ListedProposal:
+        """Say no; order: a lead's orders.Rejection, a DSSE envelope as JSON. Returns the proposal."""
+        request = key_admin_pb2.RejectRequest(proposal_id=proposal_id, order=order)
+        with refusals(self.address):
+            return listed_proposal(self._admin.Reject(request, timeout=TIMEOUT).proposal)
+
+    def proposal(self, proposal_id: str = "") -> ListedProposal:
+        """Return a proposal; the oldest one that runs when no id is given."""
         request = key_admin_pb2.GetProposalRequest(proposal_id=proposal_id)
         with refusals(self.address):
-            return rotation_proposal(self._admin.GetProposal(request, timeout=TIMEOUT).proposal)
+            return listed_proposal(self._admin.GetProposal(request, timeout=TIMEOUT).proposal)
 
-    def abort(self, proposal_id: str) -> RotationProposal:
+    def proposals(self, *, ended: bool = False) -> list[ListedProposal]:
+        """Return the proposals that run; with ended, the newest 100 in any state."""
+        request = key_admin_pb2.ListProposalsRequest(all=ended)
+        with refusals(self.address):
+            return [listed_proposal(it) for it in self._admin.ListProposals(request, timeout=TIMEOUT).proposals]
+
+    def abort(self, proposal_id: str) -> ListedProposal:
         """End a proposal that has not reached its quorum and return it."""
         request = key_admin_pb2.AbortRequest(proposal_id=proposal_id)
         with refusals(self.address):
-            return rotation_proposal(self._admin.Abort(request, timeout=TIMEOUT).proposal)
+            return listed_proposal(self._admin.Abort(request, timeout=TIMEOUT).proposal)
+
+    def stop_key(self, order: bytes) -> StoppedKey:
+        """Stop a key at once; order: a lead's orders.StopOrder, a DSSE envelope as JSON."""
+        with refusals(self.address):
+            response = self._admin.StopKey(key_admin_pb2.StopKeyRequest(order=order), timeout=TIMEOUT)
+        return StoppedKey(response.order, response.stopped_at, response.was_stopped)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from witness_service.claimed import Outcome
 from witness_service.config import LimitsSection
+from witness_service.cosigning.rounds import Cosigning
 from witness_service.event import MAX_SEQUENCE, check_place
 from witness_service.proofs import Proofs
 from witness_service.refusal import Code, Reason, Refused
@@ -23,9 +24,12 @@ MAX_EVENTS = 512
 class WitnessServicer(witness_pb2_grpc.WitnessServicer):
     """Answers the calls of the Witness service."""
 
-    def __init__(self, sign_path: SignPath, proofs: Proofs, status: Status, limits: LimitsSection) -> None:
+    def __init__(
+        self, sign_path: SignPath, proofs: Proofs, cosigning: Cosigning, status: Status, limits: LimitsSection
+    ) -> None:
         self._sign_path = sign_path
         self._proofs = proofs
+        self._cosigning = cosigning
         self._status = status
         self._limits = limits
 
@@ -95,8 +99,13 @@ class WitnessServicer(witness_pb2_grpc.WitnessServicer):
     async def GetProof(self, request: witness_pb2.GetProofRequest, context: Context) -> witness_pb2.GetProofResponse:
         async with answering(context, "GetProof"):
             check_place(request.stream, request.sequence)
+            if request.wait_cosigned_milliseconds:
+                leaves = await self._proofs.leaves(request.stream, request.sequence)
+                await self._cosigning.wait(leaves, request.wait_cosigned_milliseconds / 1000)
             files = await self._proofs.evidence(request.stream, request.sequence)
-            return witness_pb2.GetProofResponse(evidence=messages.evidence(files))
+            return witness_pb2.GetProofResponse(
+                evidence=messages.evidence(files), timestamps=messages.timestamps(files, set())
+            )
 
     async def ListProofs(
         self, request: witness_pb2.ListProofsRequest, context: Context
@@ -106,8 +115,13 @@ class WitnessServicer(witness_pb2_grpc.WitnessServicer):
             last = request.last_sequence if request.HasField("last_sequence") else MAX_SEQUENCE
             check_place(request.stream, first, field="first_sequence")
             check_place(request.stream, last, field="last_sequence")
+            if request.wait_cosigned_milliseconds:
+                await self._cosigning.wait_for_head(request.wait_cosigned_milliseconds / 1000)
+            stamped: set[int] = set()
             async for page in self._proofs.evidence_between(request.stream, first, last):
-                yield witness_pb2.ListProofsResponse(evidence=messages.evidence(page))
+                yield witness_pb2.ListProofsResponse(
+                    evidence=messages.evidence(page), timestamps=messages.timestamps(page, stamped)
+                )
 
     async def GetStatus(self, request: witness_pb2.GetStatusRequest, context: Context) -> witness_pb2.GetStatusResponse:
         async with answering(context, "GetStatus"):
@@ -129,6 +143,9 @@ class WitnessServicer(witness_pb2_grpc.WitnessServicer):
                     for token in self._status.tokens()
                 ],
                 events_in_flight=self._sign_path.events_in_flight,
+                cosigners=[messages.cosigner_status(state) for state in self._status.cosigners()],
+                contradictions=self._status.contradictions(),
+                timestamp_problem=self._status.timestamp_problem(),
             )
 
     def _seconds_left(self, context: Context) -> float:
