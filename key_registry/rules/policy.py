@@ -21,9 +21,17 @@ def change_policy(registry: Registry, envelope: Envelope, record: PolicyChange) 
     if _origins(record.logs) != _origins(registry.logs):
         raise RecordError("expected the two logs under their origins of old, got another origin")
     check_roles(registry, record)
+    _check_never_replaced(registry, record.logs)
     seal = read_seal(registry, record.checkpoint, record.logs.statements)
     require_quorum_alone(registry, envelope)
     return Change(seal=seal)
+
+
+def _check_never_replaced(registry: Registry, logs: Logs) -> None:
+    """A replaced log key may have been stolen, and what was signed with it since must not come to count again."""
+    for named, present in ((logs.registry, registry.logs.registry), (logs.statements, registry.logs.statements)):
+        if named.public_key != present.public_key and registry.role_of(named.public_key.key_id) is not None:
+            raise RecordError("expected a log's present key or a new one, got one that was replaced before")
 
 
 def _origins(logs: Logs) -> tuple[str, str]:

@@ -223,7 +223,8 @@ class Histories(RuleBasedStateMachine):
         others = [self.new_key(), self.world.registry_log.key, *self.past_leads, *(it.key for it in self.model.keys)]
         key = data.draw(st.sampled_from([present, present, *(term.key for term in self.model.terms), *others]))
         assume(key is not self.world.registry_log.key)
-        taken = [*self.past_leads, *(it.key for it in self.model.keys)]
+        replaced = [term.key for term in self.model.terms if term.key is not present]
+        taken = [*self.past_leads, *(it.key for it in self.model.keys), *replaced]
         signers = self.signers(data)
         allowed = self.model.leads_alone(signers) and key not in taken
         if self.attempt(self.world.policy_record(policy, statement_key=key), signers, allowed):

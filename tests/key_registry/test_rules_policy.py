@@ -76,12 +76,20 @@ def test_a_change_of_policy_alone_keeps_the_keys(world: LivedRegistry) -> None:
 
 
 def test_a_new_registry_key_counts_at_once(world: LivedRegistry) -> None:
-    """The bundle's checkpoint is by the present key; a log may come back to a key it had."""
-    first, second = world.registry_log.key, SoftwareKey("second registry log key")
-    for key in (second, first):
+    """The bundle's checkpoint is by the present key."""
+    for key in (SoftwareKey("second registry log key"), SoftwareKey("third registry log key")):
         world.change_policy(registry_key=key)
         assert world.registry.logs.registry.public_key == key.public
-    assert world.registry.at_size(world.registry.size - 1).logs.registry.public_key == second.public
+
+
+@pytest.mark.attacks
+@pytest.mark.parametrize("which", ["registry_key", "statement_key"])
+def test_a_replaced_log_key_never_comes_back(world: LivedRegistry, which: str) -> None:
+    """Whoever stole it could make checkpoints of earlier sizes count again."""
+    first = {"registry_key": world.registry_log, "statement_key": world.statements}[which].key
+    world.change_policy(**{which: SoftwareKey(f"second {which}")})
+    with pytest.raises(RecordError, match="got one that was replaced before"):
+        world.change_policy(**{which: first})
 
 
 Change = Callable[[LivedRegistry], dict[str, Any]]

@@ -206,6 +206,8 @@ def policy_change(registry: Registry, record: Record, envelope: Envelope) -> Non
     by_quorum(registry, envelope)
     for which, log in record["logs"].items():
         require(log["origin"] == registry["logs"][which]["origin"], "the same origin")
+        is_present = log["public_key"] == registry["logs"][which]["public_key"]
+        require(is_present or log["public_key"] not in registry["roles"], "a log key that was never replaced")
     key = record["logs"]["statements"]["public_key"]
     embed(registry, record["checkpoint"], key)
     introduce(registry, record)
