@@ -312,7 +312,9 @@ def founded(postgres: EmbeddedPostgres, folder: Path, policy: str) -> Iterator[S
     lead_key = folder / "lead.pem"
     try:
         registry = asyncio.run(_found(postgres.dsn(SERVICE, database), token, LeadKey.create(lead_key), policy))
-        with serving(Foundation(registry, folder / "template", lead_key, database), postgres, folder / "service") as made:
+        with serving(
+            Foundation(registry, folder / "template", lead_key, database), postgres, folder / "service"
+        ) as made:
             yield made
     finally:
         drop_database(postgres, database)

@@ -17,3 +17,8 @@ def utc_text(moment: datetime) -> str:
 def now() -> str:
     """Return the current time as YYYY-MM-DDTHH:MM:SS.ffffffZ."""
     return utc_text(datetime.now(UTC))
+
+
+def moment_of(time: str) -> datetime:
+    """Return the aware datetime of YYYY-MM-DDTHH:MM:SS.ffffffZ; raises ValueError."""
+    return datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)

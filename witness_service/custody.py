@@ -66,7 +66,8 @@ class Custody:
     async def hold(self, public_key: PublicKey, cka_id: bytes, token_serial: str, *, wait: bool = True) -> None:
         """Find a key in its token and prove it; does nothing when it is held already.
 
-        wait: whether to wait for a token that is being started anew. Raises HsmError when the token lacks the key or it is not the registry's, KeyError for an unknown token.
+        wait: whether to wait for a token that is being started anew. Raises HsmError when the token is unknown, does
+        not answer, or lacks the key, or when that is not the registry's.
         """
         async with self._loading:
             if public_key.key_id in self._held and public_key.key_id not in self._let_go:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from key_registry.replay import KeyVersion, Registry
 from key_registry.store import Store
+from witness_service.clock import moment_of
 from witness_service.cosigning.asking import cosigner_id
 from witness_service.refusal import invalid
 
@@ -57,7 +57,7 @@ async def choose(
         return await _counted(store, key, 0, "never opened", size)
     if suspected_since is None:
         return None
-    time = datetime.strptime(suspected_since, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    time = moment_of(suspected_since)
     by_database = await store.sealed_before(time)
     if not registry.policy.asks_cosigners:
         return await _counted(store, key, by_database, "times of the database", size)

@@ -17,7 +17,7 @@ from hsm import HsmError
 from key_registry import dsse, record
 from key_registry.errors import RecordError
 from key_registry.record import RECORD_TYPE, Destroyed, Link, Rotate
-from key_registry.replay import Registry
+from key_registry.replay import KeyVersion, Registry
 from key_registry.store import (
     Conflict,
     Document,
@@ -119,7 +119,7 @@ class HandOver:
         own = (document.possession,) if document.possession else ()
         envelope = dsse.Envelope(RECORD_TYPE, document.body, (*own, *signatures))
         if isinstance(body, Destroyed):
-            await require_gone(self._custody, registry.keys[body.key_id])
+            await self._require_gone(registry.keys[body.key_id])
         try:
             if registry.size != body.seq:
                 raise RegistryMoved(registry.size)
@@ -141,6 +141,14 @@ class HandOver:
         except (KeyInUse, SignedSince) as error:
             raise Overtaken("the key to close has been used since; propose it again") from error
         await self._view.refresh()
+
+    async def _require_gone(self, key: KeyVersion) -> None:
+        try:
+            await require_gone(self._custody, key)
+        except Refused as refused:
+            if refused.reason is not Reason.KEY_STILL_THERE:
+                raise
+            raise Overtaken("the key to be destroyed is in its token again; destroy it and propose it again") from None
 
     # -- orders -------------------------------------------------------------------------------------------------
 
@@ -188,6 +196,11 @@ class HandOver:
                 await self._close(registry, old.key_id, record_reason(proposal))
             except (RegistryMoved, KeyInUse, SignedSince):
                 continue
+            except Refused as refused:
+                if refused.reason is not Reason.SEAL_NOT_COSIGNED:
+                    raise
+                # To wait for cosigners would hold up every other change, that of the policy among them.
+                return f"key {old.key_id} stays open: too few cosigners answer; propose retire when they are back"
         raise Refused(Code.ABORTED, Reason.REGISTRY_MOVED, "the registry changed meanwhile; approve again to go on")
 
     async def _is_usable(self, key_id: str) -> bool:
@@ -201,7 +214,7 @@ class HandOver:
     async def _close(self, registry: Registry, key_id: str, reason: str) -> None:
         await self._drain(key_id)
         count = await self._store.signed_count(key_id)
-        _, checkpoint = await self._seal.checkpoint()
+        _, checkpoint = await self._seal.closing_checkpoint(registry.policy)
         body = Rotate(
             seq=registry.size,
             prev=registry.last_hash,

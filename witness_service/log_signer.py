@@ -77,6 +77,13 @@ class LogSigner:
         registry = await self._view.at_size(heads.registry_size)
         return SignedHead("statements", heads.statement.size, await self._note("statements", registry, heads.statement))
 
+    async def unstored_statement_checkpoint(self) -> tuple[int, bytes]:
+        """Return size and note of a checkpoint over the whole statement log by its present key, kept nowhere."""
+        heads = await self._store.heads()
+        registry = await self._view.at_size(heads.registry_size)
+        await check_continues(self._store, registry, heads.statement)
+        return heads.statement.size, await self._sign(registry.logs.statements, heads.statement)
+
     async def statement_note(self, size: int) -> bytes:
         """Return the stored checkpoint of a size, signed by the key that counts for it now."""
         stored = await self._store.checkpoint_at("statements", size)

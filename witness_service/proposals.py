@@ -11,10 +11,12 @@ other record is stored.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -23,12 +25,12 @@ from key_registry.errors import FormatError, RecordError, SignatureError, Unsupp
 from key_registry.public_key import PublicKey
 from key_registry.record import LeadsChange, decode
 from key_registry.store import Conflict, EmergencyFirst, NewProposal, RegistryMoved, Store, StoredProposal
-from witness_service.clock import Clock
+from witness_service.clock import Clock, moment_of
 from witness_service.closing_seal import ClosingSeal
 from witness_service.custody import Custody
 from witness_service.handover import HandOver
 from witness_service.orders import REJECTION_TYPE, REQUEST_TYPE, ProposalRequest, Rejection, check_uuid, signed_by
-from witness_service.proposal_kinds import EMERGENCIES, KINDS, Draft, Drafting
+from witness_service.proposal_kinds import EMERGENCIES, KINDS, Draft, Drafting, NewKeys, require_storable
 from witness_service.quorum import Quorum
 from witness_service.refusal import Code, Reason, Refused, invalid
 from witness_service.registry_view import RegistryView
@@ -87,9 +89,10 @@ class Proposals:
         self._handover = handover
         self._clock = clock
         self._lifetime = timedelta(seconds=proposal_seconds)
+        self._new_keys = NewKeys(custody)
         # A key is made in the token only for a proposal that will be stored; emergencies do not wait here.
         self._proposing = asyncio.Lock()
-        self._carrying: dict[UUID, asyncio.Lock] = {}
+        self._carrying: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     # -- proposing ----------------------------------------------------------------------------------------------
 
@@ -123,25 +126,29 @@ class Proposals:
 
     async def _propose(self, request: ProposalRequest, body: bytes, lead: dsse.Signature | None) -> Progress:
         for _ in range(ATTEMPTS):
-            async with AsyncExitStack() as stack:
-                draft = await self._draft(request, stack, dry_run=False)
-                try:
-                    await self._store.add_proposal(self._new(request, body, lead, draft))
-                    break
-                except RegistryMoved as error:
-                    if request.kind not in EMERGENCIES:  # its key would be made anew each time
-                        raise Refused(
-                            Code.ABORTED, Reason.REGISTRY_MOVED, "the registry changed meanwhile; ask again"
-                        ) from error
-                except Conflict as error:
-                    made = await self._store.proposal(UUID(request.proposal_id))
-                    if made is None:
-                        raise _one_runs(request.kind) from error
-                    return await self._same(made, body)
+            try:
+                await self._draft_and_store(request, body, lead)
+                break
+            except RegistryMoved as error:
+                if request.kind not in EMERGENCIES:
+                    raise Refused(
+                        Code.ABORTED, Reason.REGISTRY_MOVED, "the registry changed meanwhile; ask again"
+                    ) from error
+            except Conflict as error:
+                made = await self._store.proposal(UUID(request.proposal_id))
+                if made is None:
+                    raise _one_runs(request.kind) from error
+                return await self._same(made, body)
         else:
             raise Refused(Code.ABORTED, Reason.REGISTRY_MOVED, "the registry changed meanwhile; ask again")
         log.info("proposed", proposal_id=request.proposal_id, kind=request.kind, lead=lead.key_id if lead else None)
         return await self.progress(request.proposal_id)
+
+    async def _draft_and_store(self, request: ProposalRequest, body: bytes, lead: dsse.Signature | None) -> None:
+        async with AsyncExitStack() as stack:
+            draft = await self._draft(request, stack, dry_run=False)
+            add = self._store.add_proposal if draft.sealing is None else draft.sealing.add_proposal
+            await add(self._new(request, body, lead, draft))
 
     def _read(self, body: bytes) -> ProposalRequest:
         try:
@@ -152,7 +159,7 @@ class Proposals:
             raise invalid("kind", f"kind: expected one of {', '.join(sorted(KINDS))}, got another")
         if request.registry_id != self._view.current.registry_id:
             raise invalid("registry_id", "registry_id: expected that of this service's registry, got another")
-        age = _moment(self._clock()) - _moment(request.created_at)
+        age = moment_of(self._clock()) - moment_of(request.created_at)
         if not -SKEW <= age <= max(self._lifetime, SKEW):
             raise invalid("created_at", "created_at: expected a request of now, got an old one, or one of the future")
         return request
@@ -194,13 +201,16 @@ class Proposals:
             registry=registry,
             stopped=await self._store.stopped_keys(),
             clock=self._clock,
+            new_keys=self._new_keys,
             dry_run=dry_run,
             stack=stack,
         )
         try:
-            return await KINDS[request.kind](drafting, request.arguments)
+            draft = await KINDS[request.kind](drafting, request.arguments)
         except (FormatError, UnsupportedAlgorithm) as error:
             raise invalid("arguments", f"arguments: {error}") from error
+        require_storable(registry, draft)
+        return draft
 
     def _new(self, request: ProposalRequest, body: bytes, lead: dsse.Signature | None, draft: Draft) -> NewProposal:
         return NewProposal(
@@ -214,7 +224,7 @@ class Proposals:
             proposer=lead,
             facts=canonical_json.encode(dict(draft.facts)),
             documents=draft.documents,
-            expires_at=_moment(self._clock()) + self._lifetime,
+            expires_at=moment_of(self._clock()) + self._lifetime,
         )
 
     # -- what there is ------------------------------------------------------------------------------------------
@@ -249,7 +259,10 @@ class Proposals:
         return found
 
     async def _progress(self, proposal: StoredProposal) -> Progress:
-        approvals = await self._store.approvals(proposal.proposal_id)
+        if proposal.unfinished:
+            approvals: Mapping[str, tuple[bytes, ...]] = await self._approvals(proposal)
+        else:
+            approvals = await self._store.approvals(proposal.proposal_id)
         rejections = await self._store.rejections(proposal.proposal_id)
         return Progress(
             proposal,
@@ -260,7 +273,7 @@ class Proposals:
 
     async def _sweep(self) -> None:
         """End the open proposals whose time is over without a quorum."""
-        now = _moment(self._clock())
+        now = moment_of(self._clock())
         for proposal in await self._store.unfinished_proposals():
             if proposal.state == "open" and proposal.expires_at <= now:
                 # With its quorum it is being carried out, or will be.
@@ -281,6 +294,7 @@ class Proposals:
 
         The same signatures again change nothing and say so; after an interruption they make it go on.
         """
+        await self._view.refresh()  # who the leads are, another instance may know better
         progress = await self.progress(proposal_id)
         proposal = progress.proposal
         self._check_approval(proposal, lead_key_id, signatures)
@@ -317,11 +331,8 @@ class Proposals:
                 "signatures",
                 f"signatures: expected {len(proposal.documents)}, one for each document, got another number",
             )
-        try:
-            for document, signature in zip(proposal.documents, signatures, strict=True):
-                public_key.verify(signature, dsse.pae(document.payload_type, document.body))
-        except SignatureError as error:
-            raise bad_signature() from error
+        if not _signed(proposal, public_key, signatures):
+            raise bad_signature()
 
     def _entitled(self, proposal: StoredProposal) -> dict[str, PublicKey]:
         """Return the keys whose signature may stand under a proposal: the leads', and those it makes leads."""
@@ -347,6 +358,7 @@ class Proposals:
 
         order: a Rejection's DSSE envelope as JSON, signed by the lead.
         """
+        await self._view.refresh()
         progress = await self.progress(proposal_id)
         proposal = progress.proposal
         envelope, lead_key_id = self._read_rejection(proposal, order)
@@ -428,27 +440,42 @@ class Proposals:
 
         While a compromise proposal is to be decided it is left as it is.
         """
-        async with self._carrying.setdefault(proposal_id, asyncio.Lock()):
+        carrying = self._carrying.setdefault(proposal_id, asyncio.Lock())
+        async with carrying:
             await self._view.refresh()
             progress = await self._progress(await self._find(str(proposal_id)))
             proposal = progress.proposal
             if not proposal.unfinished or (proposal.state == "open" and progress.missing):
                 return
             try:
-                await self._handover.carry_out(proposal, await self._counting(proposal))
+                await self._handover.carry_out(proposal, await self._approvals(proposal))
             except EmergencyFirst:
                 log.warning("proposal waits for a compromise proposal", proposal_id=str(proposal_id))
-        self._carrying.pop(proposal_id, None)
 
-    async def _counting(self, proposal: StoredProposal) -> dict[str, tuple[bytes, ...]]:
-        """Return the approvals by whoever may sign now: a lead who left office since counts no more."""
+    async def _approvals(self, proposal: StoredProposal) -> dict[str, tuple[bytes, ...]]:
+        """Return the approvals that count: by whoever may sign now, and with signatures that hold.
+
+        What the database says is verified again: a lead may have left office since, and an order is made effective
+        by nothing but these signatures.
+        """
         entitled = self._entitled(proposal)
-        approvals = await self._store.approvals(proposal.proposal_id)
-        return {lead: signatures for lead, signatures in approvals.items() if lead in entitled}
+        return {
+            lead: signatures
+            for lead, signatures in (await self._store.approvals(proposal.proposal_id)).items()
+            if lead in entitled and _signed(proposal, entitled[lead], signatures)
+        }
 
 
-def _moment(time: str) -> datetime:
-    return datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+def _signed(proposal: StoredProposal, public_key: PublicKey, signatures: tuple[bytes, ...]) -> bool:
+    """Whether these are the signatures of a key over each document."""
+    if len(signatures) != len(proposal.documents):
+        return False
+    try:
+        for document, signature in zip(proposal.documents, signatures, strict=True):
+            public_key.verify(signature, dsse.pae(document.payload_type, document.body))
+    except SignatureError:
+        return False
+    return True
 
 
 def _check_open(proposal: StoredProposal) -> None:

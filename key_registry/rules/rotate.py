@@ -10,7 +10,7 @@ from key_registry.errors import RecordError
 from key_registry.key_version import KeyVersion
 from key_registry.record import Rotate
 from key_registry.rules.change import Change
-from key_registry.rules.seal import read_seal
+from key_registry.rules.seal import read_seal, require_cosigned
 from key_registry.rules.signers import lead_keys, require_quorum, verified_signers
 from key_registry.rules.witness_key import key_of_witness
 
@@ -22,7 +22,7 @@ def rotate_keys(registry: Registry, envelope: Envelope, record: Rotate) -> Chang
     """Check a rotate record: the checkpoint continues the statement log, and the keys may open and close.
 
     Signed by the opened key; and by the closed key, or when none closes by an open key of the same witness, or else
-    by a quorum. A compromised key signs nothing, so closing one takes the quorum.
+    by a quorum. A compromised key signs nothing, so closing one takes the quorum. What closes a key is cosigned.
     """
     seal = read_seal(registry, record.checkpoint, registry.logs.statements)
     opening = None if record.open is None else key_of_witness(registry, record.open, record.witness_id)
@@ -31,6 +31,7 @@ def rotate_keys(registry: Registry, envelope: Envelope, record: Rotate) -> Chang
     if opening is not None:
         changed.append(_opened(opening, record, seal.head.size))
     if closing is not None:
+        require_cosigned(registry, record.checkpoint)
         changed.append(_closed(closing, record, seal.head.size))
     _check_signers(registry, envelope, opening, closing, record.witness_id)
     return Change(keys=tuple(changed), seal=seal)

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 def read_seal(registry: Registry, checkpoint: bytes, log: LogKey) -> Seal:
     """Return the checkpoint, which must continue the statement log, and when it was cosigned.
 
-    Cosignatures are not asked for, because keys must rotate while cosigners are down; but one that is there is good,
-    or the record is not.
+    A cosignature that is there is good, or the record is not; whether there must be any is for the record's own rules.
 
     Args:
         registry: before the record.
@@ -37,3 +36,20 @@ def read_seal(registry: Registry, checkpoint: bytes, log: LogKey) -> Seal:
         raise RecordError(f"expected the root of the earlier checkpoint of {last.size} statements, got another root")
     policy = registry.policy_at(head.size)
     return Seal(head, policy.met_since(policy.times(note.parse(checkpoint))))
+
+
+def require_cosigned(registry: Registry, checkpoint: bytes) -> None:
+    """Raise RecordError unless the cosigners that the present policy asks for have cosigned the checkpoint.
+
+    Cosigners do not relate the two logs. Only a seal that they have seen keeps whoever holds the log's key from
+    exchanging what it covers after they have seen the record.
+
+    Args:
+        registry: before the record.
+        checkpoint: the signed note.
+    """
+    policy = registry.policy
+    cosigned = policy.times(note.parse(checkpoint))
+    if not policy.is_met(cosigned.keys()):
+        found = ", ".join(sorted(cosigned)) or "nobody"
+        raise RecordError(f"expected the seal to be cosigned by a quorum of the policy, got {found!a}")

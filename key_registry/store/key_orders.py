@@ -44,7 +44,9 @@ _LAST_NUMBER = "SELECT coalesce(max(number), 0) FROM witness.key_orders WHERE ke
 _INSERT = "INSERT INTO witness.key_orders (key_id, number, envelope) VALUES (%s, %s, %s)"
 
 
-async def add_key_order(database: Database, key_id: str, number: int, envelope: Envelope, proposal_id: UUID | None) -> None:
+async def add_key_order(
+    database: Database, key_id: str, number: int, envelope: Envelope, proposal_id: UUID | None
+) -> None:
     """Store an order while nothing is claimed; see Store.add_key_order."""
     key = bytes.fromhex(key_id)
     async with database.transaction() as connection:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from key_registry.dsse import Envelope, Signature
 from key_registry.store import locks
-from key_registry.store.connection import Database, Row
+from key_registry.store.connection import Connection, Database, Row
 from key_registry.store.errors import Conflict, RegistryMoved
 from key_registry.store.registry_log import SIZE
 
@@ -119,6 +119,15 @@ SELECT encode(lead_key_id, 'hex'), envelope FROM witness.rejections WHERE propos
 
 async def add_proposal(database: Database, new: NewProposal) -> None:
     """Store an open proposal; see Store.add_proposal."""
+    async with database.transaction() as connection:
+        _, ((size,),) = await connection.begin(locks.SHARE_REGISTRY, SIZE)
+        await insert(connection, size, new)
+
+
+async def insert(connection: Connection, registry_size: int, new: NewProposal) -> None:
+    """Store an open proposal in a transaction during which the registry log has this size; see Store.add_proposal."""
+    if new.seq is not None and registry_size != new.seq:
+        raise RegistryMoved(registry_size)
     proposer = (_binary(new.proposer.key_id), new.proposer.signature) if new.proposer else (None, None)
     row = (
         new.proposal_id,
@@ -132,14 +141,10 @@ async def add_proposal(database: Database, new: NewProposal) -> None:
         new.facts,
         new.expires_at,
     )
-    async with database.transaction() as connection:
-        _, ((size,),) = await connection.begin(locks.SHARE_REGISTRY, SIZE)
-        if new.seq is not None and size != new.seq:
-            raise RegistryMoved(size)
-        await connection.rows(_INSERT, row)
-        for position, item in enumerate(new.documents):
-            own = (_binary(item.possession.key_id), item.possession.signature) if item.possession else (None, None)
-            await connection.rows(_INSERT_DOCUMENT, (new.proposal_id, position, item.payload_type, item.body, *own))
+    await connection.rows(_INSERT, row)
+    for position, item in enumerate(new.documents):
+        own = (_binary(item.possession.key_id), item.possession.signature) if item.possession else (None, None)
+        await connection.rows(_INSERT_DOCUMENT, (new.proposal_id, position, item.payload_type, item.body, *own))
 
 
 async def proposal(database: Database, proposal_id: UUID) -> StoredProposal | None:

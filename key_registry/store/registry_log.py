@@ -12,7 +12,14 @@ from key_registry.errors import FormatError
 from key_registry.merkle import leaf_hash
 from key_registry.store import locks
 from key_registry.store.connection import Connection, Database
-from key_registry.store.errors import EmergencyFirst, IntegrityBroken, KeyInUse, ProposalEnded, RegistryMoved, SignedSince
+from key_registry.store.errors import (
+    EmergencyFirst,
+    IntegrityBroken,
+    KeyInUse,
+    ProposalEnded,
+    RegistryMoved,
+    SignedSince,
+)
 
 SIZE = "SELECT coalesce(max(seq) + 1, 0) FROM witness.registry_records"
 COUNT_UNSEALED = "SELECT count(*) FROM witness.unsealed WHERE key_id = %s"

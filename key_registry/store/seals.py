@@ -11,6 +11,7 @@ from key_registry.merkle import EMPTY_ROOT
 from key_registry.store import locks
 from key_registry.store.connection import Connection, Database, Row
 from key_registry.store.proofs import read_edge
+from key_registry.store.proposals import NewProposal, insert
 from key_registry.store.registry_log import SIZE
 from key_registry.store.tiles import Edge, NewTile
 
@@ -67,6 +68,13 @@ class SealTransaction:
         self.registry_size = registry_size
         self.head = head
         self._connection = connection
+
+    async def add_proposal(self, new: NewProposal) -> None:
+        """Store a proposal before the log grows again; raises as Store.add_proposal.
+
+        On this connection: another one would wait for whoever wants the registry's lock, who waits for this one.
+        """
+        await insert(self._connection, self.registry_size, new)
 
     async def take(self, claim_ids: Sequence[int]) -> set[int]:
         """Return which of the claims nobody has sealed yet; they are now this transaction's to seal."""

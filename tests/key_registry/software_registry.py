@@ -280,10 +280,14 @@ class SoftwareRegistry:
             open=opens.key_id if opens else None,
             close=closes.key_id if closes else None,
             count=None if closes is None else self.signed.get(closes.key_id, 0),
-            checkpoint=self.statements.checkpoint(),
+            checkpoint=self.statements.checkpoint(cosigned_by=self.sealing() if closes else ()),
             reason="the yearly rotation",
         )
         return replace(body, **fields)
+
+    def sealing(self) -> list[SoftwareCosigner]:
+        """Return all cosigners of the present policy."""
+        return [SoftwareCosigner(cosigner.name) for cosigner in self.registry.policy.cosigners]
 
     def add_key(self, key: SoftwareKey, witness_id: str, /, **fields: Any) -> SoftwareKey:
         body = self.key_add(key, witness_id, **fields)
@@ -296,9 +300,14 @@ class SoftwareRegistry:
         *,
         opens: SoftwareKey | None = None,
         closes: SoftwareKey | None = None,
-        cosigned_by: CosignedBy = (),
+        cosigned_by: CosignedBy | None = None,
     ) -> None:
-        """Open and close keys, signed by the keys themselves where they may, and else by the quorum."""
+        """Open and close keys, signed by the keys themselves where they may, and else by the quorum.
+
+        What closes a key is cosigned as the policy asks, unless somebody else is given.
+        """
+        if cosigned_by is None:
+            cosigned_by = self.sealing() if closes else ()
         checkpoint = self.statements.checkpoint(cosigned_by=cosigned_by)
         body = self.rotation(witness_id, opens=opens, closes=closes, checkpoint=checkpoint)
         sponsor = closes if closes and self.registry.keys[closes.key_id].may_sign else None

@@ -22,6 +22,7 @@ from key_registry.record import RECORD_TYPE
 from key_registry.tlog_proof import TlogProof
 from key_registry.verdict import AsOf, Bound, Code, Verdict
 from tests.attacks.years import HonestCosigner
+from tests.key_registry.agreement import bundle_of
 from tests.key_registry.software_registry import (
     START,
     MemoryLog,
@@ -109,11 +110,10 @@ def test_who_has_cosigned_and_when(world: CosignedRegistry, evidence: Times, bun
 
 
 @pytest.mark.attacks
-@pytest.mark.parametrize(("seal_first", "code"), [(True, Code.QUORUM_NOT_MET), (False, Code.VALID_KEY_ROTATED)])
-def test_a_closing_seal_binds_once_the_cosigners_have_seen_it(seal_first: bool, code: Code) -> None:
-    """The registry alone does not tell them what was sealed: shown first, the operator can still exchange leaves.
+def test_what_a_closed_key_signed_cannot_be_exchanged_afterwards() -> None:
+    """The registry alone does not tell cosigners what was sealed; so a key closes only by a seal they have cosigned.
 
-    Then he has forked the log that the record seals, and nobody can hide it: see the last two lines.
+    The operator has shown them the statement log up to 4 of 8 leaves, and would like to exchange the others.
     """
     cosigners = [HonestCosigner(name) for name in ("one", "two", "three")]
     world = SoftwareRegistry(policy=policy_of(*cosigners, threshold=2))
@@ -136,20 +136,38 @@ def test_a_closing_seal_binds_once_the_cosigners_have_seen_it(seal_first: bool, 
     shown(world.statements)
     honest += [world.attest(retired, number) for number in range(4, 8)]
     successor = world.add_key(SoftwareKey("successor"), W1)
-    world.rotate(W1, opens=successor, closes=retired)
-    if seal_first:
-        shown(world.statements)
+    with pytest.raises(RecordError, match="expected the seal to be cosigned by a quorum of the policy, got 'nobody'"):
+        world.rotate(W1, opens=successor, closes=retired, cosigned_by=())
+    body = world.rotation(W1, opens=successor, closes=retired, checkpoint=shown(world.statements))
+    world.append(envelope(RECORD_TYPE, body.encode(), successor, retired))
     shown(world.registry_log)
 
     forged = world.sign(retired, 99)
     fork = MemoryLog(world.statements.origin, world.statements.key, world.now)
     fork.leaf_hashes = [*world.statements.leaf_hashes[:5], leaf_hash(forged.entry())]
     evidence = Evidence(forged, TlogProof(5, fork.proof(5), shown(fork), None)).to_bytes()
-    assert judged_by(evidence).code is code
+    assert judged_by(evidence).code is Code.QUORUM_NOT_MET
     fork.leaf_hashes += world.statements.leaf_hashes[6:8]
     at_the_seal = Evidence(forged, TlogProof(5, fork.proof(5), shown(fork), None)).to_bytes()
-    assert judged_by(at_the_seal).code is (Code.QUORUM_NOT_MET if seal_first else Code.LOG_FORK)
+    assert judged_by(at_the_seal).code is Code.QUORUM_NOT_MET
     assert judged_by(world.evidence(*honest[5], cosigned_by=cosigners)).code is Code.VALID_KEY_ROTATED
+
+
+@pytest.mark.attacks
+def test_a_registry_shown_as_before_it_had_cosigners_says_so() -> None:
+    """By the operator, with the coverage of today: it is VALID as of then, and complete by his word alone."""
+    world = CosignedRegistry(NONE)
+    before = world.registry.envelopes
+    world.change_policy(policy_of(*EVERYBODY, threshold=2))
+    successor = world.add_key(SoftwareKey("successor"), W1)
+    world.rotate(W1, opens=successor, closes=world.key)
+    backdated = world.attest(world.key, 99, registry_size=3, registry_root=world.registry.root_at(3).hex())
+    shown = bundle_of(world, before)
+    verdict = world.judge_by(shown, world.evidence(*backdated))
+    assert (verdict.code, verdict.completeness) == (Code.VALID_KEY_ACTIVE, "operator")
+    assert verdict.as_of is not None
+    assert (verdict.as_of.registry_size, verdict.as_of.completeness) == (3, "operator")
+    assert world.judge(backdated).code is Code.KEY_NOT_ACTIVE
 
 
 @pytest.mark.parametrize(("threshold", "code"), [(1, Code.VALID_KEY_ACTIVE), (2, Code.BUNDLE_TOO_OLD)])
@@ -207,7 +225,7 @@ def test_a_statement_is_not_from_before_what_it_commits_to(
     """The records it names embed a cosigned checkpoint, so it is from after that; else the leads' word is all."""
     world.seconds = 3000
     key = world.add_key(SoftwareKey("next"), W1)
-    world.rotate(W1, opens=key, closes=world.key, cosigned_by=times)
+    world.rotate(W1, opens=key, cosigned_by=times)
     verdict = world.judge(world.attest(key, 5), bundle=dict.fromkeys(EVERYBODY, START + 3600))
     assert verdict.code is Code.VALID_KEY_ACTIVE
     leads = Bound(world.registry.last_time, "leads")

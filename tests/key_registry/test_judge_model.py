@@ -124,7 +124,7 @@ class History:
             witness_id,
             opens=None if opening is None else opening.key,
             closes=None if closing is None else closing.key,
-            cosigned_by=self._now if chance.random() < 0.5 else (),
+            cosigned_by=self._now[: 3 if chance.random() < 0.5 else 2 if closing else 0],
         )
         self.seals.add(size)
         if opening is not None:

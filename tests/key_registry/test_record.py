@@ -152,8 +152,8 @@ HASHES = [
     ("leads", "ed1b86b24d410a569af4c9abbbbd8bbaaf7a802b71183c2a29ee2b171494db92"),
     ("policy", "a279997a7f80e2d13b8476a268c93851a16afafb564f22d91fa7e2c9d0d7228f"),
     ("compromise", "beef9dcfaded3367db76fe3ac34bc78791e81dd400b81139dc2029d9349fd4aa"),
-    ("rotate", "e0179661c9327e9a228a2bc6416274a8b5dec9e8c1a89ffac5ec8f0e776d98a5"),
-    ("destroyed", "ac9d02499e0a3b9570bc1ee919b01201200b67428752fb699b7f16cf8ac3b15f"),
+    ("rotate", "6f5d0b54a69b9bdce1e6188bb2ad2fd04f8956e75eb413eb20ed9b7e3866dee5"),
+    ("destroyed", "6d18c97e60227ec70fc60668601113545860b2a523dee25fc4e6d3f707811ffc"),
 ]
 
 

@@ -1,5 +1,6 @@
 """The policy record, and the statement-log checkpoints inside records: which key and which policy count where."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -87,9 +88,10 @@ def test_a_new_registry_key_counts_at_once(world: LivedRegistry) -> None:
 def test_a_replaced_log_key_never_comes_back(world: LivedRegistry, which: str) -> None:
     """Whoever stole it could make checkpoints of earlier sizes count again."""
     first = {"registry_key": world.registry_log, "statement_key": world.statements}[which].key
-    world.change_policy(**{which: SoftwareKey(f"second {which}")})
-    with pytest.raises(RecordError, match="got one that was replaced before"):
-        world.change_policy(**{which: first})
+    for key in (SoftwareKey(f"second {which}"), first):
+        new: dict[str, Any] = {which: key}
+        with pytest.raises(RecordError, match="replaced before") if key is first else contextlib.nullcontext():
+            world.change_policy(**new)
 
 
 Change = Callable[[LivedRegistry], dict[str, Any]]
@@ -280,3 +282,37 @@ def test_the_policy_before_the_position_tells_the_time() -> None:
     assert world.registry.cosigned_before(world.registry.size) is None
     world.change_policy(policy_of(Z), cosigned_by={X: START + 7, Y: START + 6})
     assert world.registry.cosigned_before(world.registry.size) == START + 7
+
+
+@pytest.mark.attacks
+@pytest.mark.parametrize(("who", "closes"), [("", False), ("x", False), ("xy", True), ("xyz", True)])
+def test_a_key_closes_by_a_seal_that_a_quorum_has_cosigned(who: str, closes: bool) -> None:
+    """Alone or with a successor; the policy in force counts, whatever the size. A key opens without any cosigner."""
+    cosigners = {name: SoftwareCosigner(name) for name in "xyz"}
+    world = SoftwareRegistry(policy=policy_of(*cosigners.values(), threshold=2))
+    key = world.new_witness()
+    successor = world.add_key(SoftwareKey("successor"), witness(1))
+    for opens in (successor, None):
+        seal = world.statements.checkpoint(cosigned_by=[cosigners[name] for name in who])
+        body = world.rotation(witness(1), opens=opens, closes=key, checkpoint=seal)
+        record = envelope(RECORD_TYPE, body.encode(), *([opens] if opens else []), key)
+        if closes:
+            assert world.registry.append(record).keys[key.key_id].closed == 0
+        else:
+            with pytest.raises(RecordError, match="expected the seal to be cosigned by a quorum of the policy, got"):
+                world.append(record)
+    world.rotate(witness(1), opens=successor, cosigned_by=())
+    assert world.registry.keys[successor.key_id].is_open
+
+
+@pytest.mark.attacks
+def test_at_the_position_of_a_policy_its_own_cosigners_seal() -> None:
+    """Those of before have gone, and those who vouch for what follows must have seen what is closed."""
+    before, after = SoftwareCosigner("before"), SoftwareCosigner("after")
+    world = SoftwareRegistry(policy=policy_of(before))
+    key = world.new_witness()
+    world.change_policy(policy_of(after))
+    with pytest.raises(RecordError, match="cosigned by a quorum"):
+        world.rotate(witness(1), closes=key, cosigned_by=[before])
+    world.rotate(witness(1), closes=key, cosigned_by=[after])
+    assert world.registry.keys[key.key_id].closed == 0

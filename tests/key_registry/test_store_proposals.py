@@ -266,9 +266,7 @@ async def test_what_has_ended_takes_no_effect(store: Store, end: str) -> None:
     with pytest.raises(ProposalEnded):
         await store.append_record(following, seq=1, proposal_id=rotation)
     with pytest.raises(ProposalEnded):
-        await store.add_key_order(
-            KEY, 2, Envelope("order", b"2", (Signature(KEY, b"x"),)), proposal_id=resumption
-        )
+        await store.add_key_order(KEY, 2, Envelope("order", b"2", (Signature(KEY, b"x"),)), proposal_id=resumption)
     assert (await store.registry_size(), len(await store.key_orders(KEY))) == (1, 1)
     assert [await state(store, it) for it in (rotation, resumption)] == [end, end]
 
@@ -281,3 +279,31 @@ async def test_what_takes_effect_is_not_aborted(store: Store) -> None:
         with pytest.raises(Conflict):
             await store.set_proposal_state(proposal_id, end)
     await store.set_proposal_state(proposal_id, "overtaken")
+
+
+async def test_a_proposal_beside_which_the_log_stands_still(store: Store, superuser_dsn: str) -> None:
+    """Stored in the transaction that holds the log, it does not wait for a stop that waits for that transaction."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = " + (
+        "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    made = new("policy")
+    order = Envelope("order", b"1", (Signature(KEY, b"x"),))
+    async with await psycopg.AsyncConnection.connect(superuser_dsn, autocommit=True) as watcher:
+        async with store.sealing() as sealing, asyncio.timeout(10):
+            stopping = asyncio.create_task(store.add_key_order(KEY, 1, order))
+            while await (await watcher.execute(waiting)).fetchone() != (1,):
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(2):
+                await sealing.add_proposal(made)
+        await stopping
+    assert await state(store, made.proposal_id) == "open"
+    assert await store.stopped_keys() == {KEY}
+
+
+async def test_a_proposal_beside_the_log_is_for_the_next_place_too(store: Store) -> None:
+    """What would not be the next record is refused, and the transaction leaves nothing behind."""
+    made = new("policy", seq=1)
+    with pytest.raises(RegistryMoved):
+        async with store.sealing() as sealing:
+            await sealing.add_proposal(made)
+    assert await store.proposal(made.proposal_id) is None

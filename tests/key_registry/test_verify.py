@@ -411,7 +411,7 @@ def test_many_files_are_judged_by_every_core(folder: Folder) -> None:
 
 def test_an_interrupt_ends_it_quietly(folder: Folder) -> None:
     """Ctrl-C reaches the whole process group while it is at work: exit code 130, and nothing printed about it."""
-    path = many(folder, 2000)
+    path = many(folder, 20_000)
     (path / "0.tlog-proof").write_bytes(FORGED)
     with program(folder, path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -433,6 +433,18 @@ def test_a_reader_that_goes_ends_it_quietly(folder: Folder) -> None:
         assert process.wait(timeout=60) == 141
         process.stdout = None
     assert err == ""
+
+
+def test_too_little_memory_is_said(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle of many small values takes far more memory than bytes; it is refused in a line, not a traceback."""
+
+    def parse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("key_registry.canonical_json._parse", parse)
+    run = folder.verify(folder.evidence)
+    assert (run.code, run.out) == (3, "")
+    assert run.err == "witness-verify: there is not enough memory to read the files\n"
 
 
 def test_a_full_disk_is_said(folder: Folder) -> None:

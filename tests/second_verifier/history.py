@@ -172,6 +172,8 @@ def rotate(registry: Registry, record: Record, envelope: Envelope) -> None:
     require(signed - {opens} - registry["leads"].keys() or quorum(registry, signed), "a sponsor or a quorum")
     embed(registry, head, registry["logs"]["statements"]["public_key"])
     if closed:
+        asked = registry["policy"]
+        require(policy.is_met(asked, policy.times(asked, head)), "a seal that the cosigners have seen")
         require(record["count"] <= head["size"] - closed["opened"], "a count that fits")
         closed["closed"] = head["size"]
     if opened:

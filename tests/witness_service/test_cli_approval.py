@@ -24,8 +24,12 @@ from key_registry.record import (
 )
 from tests.key_registry.software_registry import SoftwareKey, SoftwareRegistry, envelope, witness
 from witness_service.cli.approval import Approval, BadProposal, check_proposal
+from witness_service.cli.decide import find_proposal
+from witness_service.cli.failure import Finding
+from witness_service.cli.rotate import _joined
 from witness_service.cli.words import change_words, document_words
 from witness_service.orders import ProposalRequest, ResumeOrder
+from witness_service.wire.client import WitnessClient
 from witness_service.wire.proposal_answers import ListedDocument, ListedProposal
 
 PROPOSAL_ID = "00000000-0000-4000-8000-000000000000"
@@ -38,7 +42,7 @@ class Scene:
     def __init__(self) -> None:
         self.registry = SoftwareRegistry()
         self.old = self.registry.new_witness(1)
-        self.registry.new_witness(2)
+        self.other = self.registry.new_witness(2)
         self.new = SoftwareKey("new")
         self.asked: dict[str, JSONValue] = {"witness_id": witness(1), "algorithm": "", "reason": "a new key"}
         self.proposal = self.rotate()
@@ -111,7 +115,8 @@ def test_an_honest_rotation_passes_and_is_told_in_words(scene: Scene) -> None:
         "extractable=false",
         "token 01",
         "reason: a new key",
-        "still needed: 2, of a quorum of 2",
+        "service says, still needed: 2, of a quorum of 2",
+        "service says, proposed by: an operator",
     ):
         assert fact in words
 
@@ -165,6 +170,18 @@ LIES: dict[str, tuple[Callable[[Scene], ListedProposal], str]] = {
         lambda it: it.rotate(public_key=it.registry.statements.key.public.spki),
         "another role",
     ),
+    "a lead's key as the new key": (
+        lambda it: it.rotate(public_key=it.registry.leads[0].public.spki),
+        "another role",
+    ),
+    "another witness's key as the new key": (
+        lambda it: it.rotate(public_key=it.other.public.spki),
+        "new to the registry",
+    ),
+    "the request of another proposal": (
+        lambda it: replace(it.proposal, proposal_id=PROPOSAL_ID.replace("0", "1", 1)),
+        "proposal id",
+    ),
     "a checkpoint of nobody": (
         lambda it: it.rotate({"checkpoint": it.registry.registry_log.checkpoint()}),
         "document",
@@ -185,6 +202,26 @@ def test_the_request_that_was_made_counts(scene: Scene) -> None:
     mine = ProposalRequest(scene.registry.registry_id, PROPOSAL_ID, "rotate", {**scene.asked, "algorithm": "x"}, TIME)
     with pytest.raises(BadProposal, match="request"):
         check_proposal(scene.proposal, scene.registry.registry, asked=mine)
+
+
+def test_the_proposal_that_was_named_counts(scene: Scene) -> None:
+    """A service that answers with another proposal than the one a lead has named is found out."""
+
+    class Liar(WitnessClient):
+        def __init__(self) -> None:
+            """Speak to nobody."""
+
+        def proposal(self, proposal_id: str = "") -> ListedProposal:
+            return scene.proposal
+
+        def proposals(self, *, ended: bool = False) -> list[ListedProposal]:
+            return [replace(scene.proposal, witness_id=witness(2))]
+
+    assert find_proposal(Liar(), PROPOSAL_ID) == scene.proposal
+    with pytest.raises(Finding, match="expected proposal"):
+        find_proposal(Liar(), PROPOSAL_ID.replace("0", "1", 1))
+    with pytest.raises(Finding, match="got one of another"):
+        _joined(Liar(), scene.registry.registry, witness(2))
 
 
 def test_only_a_lead_of_the_registry_signs(scene: Scene) -> None:

@@ -97,7 +97,7 @@ def test_rejected_and_proposed_again(commands: Commands, leads: tuple[Path, ...]
     assert (ended["state"], sorted(ended["rejected_by"].values())) == ("rejected", ["why at all", "why now"])
     again = commands.json("propose", "again", made["proposal_id"])
     assert (again["state"], again["witness_id"]) == ("open", witness_id)
-    assert again["key_id"] != made["key_id"]
+    assert again["proposal_id"] != made["proposal_id"]
     assert commands.refused("propose", "again", again["proposal_id"]) == "PROPOSAL_NOT_OPEN"
     assert commands.json("abort", "--dry-run")["state"] == "open"
     assert commands.json("abort")["state"] == "aborted"

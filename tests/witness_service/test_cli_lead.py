@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,3 +170,25 @@ def test_a_policy_is_shown_with_every_cosigner_and_group(tmp_path: Path, draft: 
     assert "2 of north, south" in shown
     assert "a checkpoint counts when both has cosigned it" in shown
     assert "rests on the operator" not in shown
+
+
+@pytest.mark.parametrize("command", ["keygen", "show"])
+def test_a_crash_leaves_no_key_behind(tmp_path: Path, command: str) -> None:
+    """A process that has held a lead's key writes no core file, whatever the limits it was started with."""
+    key = tmp_path / "anna.pem"
+    if command == "show":
+        LeadKey.create(key)
+    arguments = {
+        "show": ["lead", "show", "--lead", str(key)],
+        "keygen": ["lead", "keygen", "--out", str(key), "--unencrypted"],
+    }
+    script = f"""
+import resource
+from witness_service.cli.app import app
+before = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (before, before))
+app({arguments[command]!r}, standalone_mode=False)
+print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "(0, 0)"

@@ -37,6 +37,15 @@ def test_data_is_never_read_as_markup(capsys: pytest.CaptureFixture[str]) -> Non
     assert "ab" * 200 in output
 
 
+def test_names_of_facts_are_printable_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """A service names facts; a name cannot end its line and begin another one in the lead's words."""
+    write_facts("change", {"x\n  you sign": "\x1b[2J", "\x1b[8mhidden\u202e": "y"})
+    output = capsys.readouterr().out
+    assert len(output.splitlines()) == 3
+    assert "\x1b" not in output
+    assert "\u202e" not in output
+
+
 @given(st.dictionaries(st.text(), st.text() | st.integers()))
 def test_json_is_one_line_that_reads_back(value: dict[str, object]) -> None:
     """An object is one line for programs, whatever it holds."""

@@ -145,7 +145,7 @@ def test_misbehaviour(service: ServeService, cosigners: list[RunningCosigner]) -
         verdict = judged(service, chain, sequence, wait=WAIT)
         assert verdict.code is Code.VALID_KEY_ACTIVE, (how, verdict)
         assert bad.key_name not in lines_of(evidence(service, chain, sequence)), how
-        until(partial(has_problem, service, bad, said))
+        until(partial(has_problem, service, bad, said), seconds=60)  # it is let alone for longer each time
     assert status(service).contradictions == ()
     assert latest_line(service, bad) is None
     bad.misbehave(None)

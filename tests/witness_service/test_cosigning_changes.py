@@ -34,8 +34,9 @@ from tests.witness_service.cosigned import (
     trust_logs,
 )
 from tests.witness_service.judging import ENVIRONMENTS
-from tests.witness_service.rotating import changed, rotate, witness_ids
+from tests.witness_service.rotating import approve, changed, propose, propose_rotation, rotate, witness_ids
 from witness_service.embedded_postgres import EmbeddedPostgres
+from witness_service.refusal import Reason, Refused
 
 
 @pytest.fixture
@@ -82,18 +83,33 @@ def test_a_rotation_is_judged(service: ServeService, cosigners: list[RunningCosi
 
 
 def test_a_rotation_goes_on_while_cosigners_are_down(service: ServeService, cosigners: list[RunningCosigner]) -> None:
-    """A key rotates without its cosigners, and a bundle says QUORUM_NOT_MET until they are back."""
+    """The new key opens without them, the old one closes when they are back; until then it is QUORUM_NOT_MET."""
     service.start()
     chain = Chain()
     sign(service, chain, 0)
     assert judged(service, chain, 0, wait=WAIT).code is Code.VALID_KEY_ACTIVE
     for cosigner in cosigners:
         cosigner.stop()
-    rotate(service.address, service.lead_key, witness_ids(service.address)[0])
+    sign(service, chain, 1)  # what was sealed before, they have cosigned already
+    witness_id = witness_ids(service.address)[0]
+    with client_of(service) as client:
+        done = approve(client, service.lead_key, propose_rotation(client, witness_id))
+        assert (done.state, done.note.partition(": ")[2]) == (
+            "done",
+            "too few cosigners answer; propose retire when they are back",
+        )
+        old, new = (key for key in client.keys().keys if key.witness_id == witness_id)
+        assert (old.state, new.state) == ("open", "open")
+        with pytest.raises(Refused) as refused:
+            propose(client, "retire", key_id=old.key_id, reason="again")
+        assert refused.value.reason == Reason.SEAL_NOT_COSIGNED
     assert judged(service, chain, 0).code is Code.QUORUM_NOT_MET
     for cosigner in cosigners[1:]:
         cosigner.start()
-    until(lambda: judged(service, chain, 0).code in (Code.VALID_KEY_ACTIVE, Code.VALID_KEY_ROTATED))
+    until(lambda: judged(service, chain, 0).code is Code.VALID_KEY_ACTIVE)
+    with client_of(service) as client:
+        changed(client, service.lead_key, "retire", key_id=old.key_id, reason="the cosigners are back")
+        assert [key.state for key in client.keys().keys if key.key_id == old.key_id] == ["closed"]
 
 
 @pytest.mark.attacks

@@ -335,7 +335,7 @@ def test_case_39_more_than_it_takes(service: ServeService, fault_module: Path) -
     token = service.behind(fault_module)
     service.configuration["limits"] = {"events_in_flight": 512, "batch_events": 64}
     service.start()
-    token.order("C_Sign", "sleep", 5)
+    token.order("C_Sign", "sleep", 15)
     chains = [Chain() for _ in range(1500)]
     start = time.monotonic()
     answers = sign_at_once(service.address, [chain.event(0) for chain in chains])

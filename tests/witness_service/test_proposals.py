@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ import pytest
 from key_registry.base64_strict import encode
 from key_registry.bundle import Bundle
 from key_registry.canonical_json import JSONValue
-from key_registry.record import Compromise, Destroyed, LeadsChange, PolicyChange, Rotate
+from key_registry.public_key import PublicKey
+from key_registry.record import Compromise, Destroyed, KeyAdd, LeadsChange, PolicyChange, Rotate, decode
 from key_registry.replay import Registry
 from tests.fix_service import ServeService, until
 from tests.witness_service.chain import Chain
@@ -213,6 +215,88 @@ def test_a_dry_run_makes_nothing(service: ServeService, client: WitnessClient) -
     assert client.proposals(ended=True) == []
 
 
+def test_a_dry_run_signs_nothing_that_stays(service: ServeService, client: WitnessClient) -> None:
+    """The checkpoint in a record that is only tried is not among the stored ones."""
+    chain = Chain()
+    list(client.sign_stream([chain.events(0, 5)]))
+    (key_id, *_) = keys_of(client)
+    stop(client, service.lead_key, key_id)
+    list(client.sign_stream([chain.events(5, 9)]))
+    asked = request(client, "retire", key_id=key_id, reason="end")
+    with service.auditor() as reader:
+        count = "SELECT count(*) FROM witness.checkpoints WHERE log = 'statements' AND size = 9"
+        assert reader.execute(count).fetchone() == (0,)
+        (document,) = client.propose(asked.encode(), dry_run=True).documents
+        assert reader.execute(count).fetchone() == (0,)
+    assert b"\\n9\\n" in document.body
+
+
+def test_asking_again_and_again_fills_no_token(service: ServeService, client: WitnessClient) -> None:
+    """The key of a proposal that came to nothing is taken for the next of its kind, until the registry knows it."""
+    (one, two, *_) = witness_ids(service.address)
+    keys = set()
+    for witness_id in (one, two, one):
+        proposal = propose_rotation(client, witness_id)
+        keys.add(proposal.key_id)
+        client.abort(proposal.proposal_id)
+    assert len(keys) == 1
+    other = propose_rotation(client, one, "ecdsa-p256")
+    client.abort(other.proposal_id)
+    done = rotate(service.address, service.lead_key, one)
+    assert done.key_id in keys
+    fresh = propose_rotation(client, two)
+    assert fresh.key_id not in {*keys, other.key_id}
+    client.abort(fresh.proposal_id)
+    logs = set()
+    for _ in range(3):
+        proposal = propose(client, "policy", policy=None, log_keys=["registry", "statements"], token_serial="")
+        body = decode(proposal.documents[0].body)
+        assert isinstance(body, PolicyChange)
+        logs.add((body.logs.registry.public_key.key_id, body.logs.statements.public_key.key_id))
+        client.abort(proposal.proposal_id)
+    assert len(logs) == 1
+    assert len(set(logs.pop())) == 2
+
+
+def test_a_spare_key_that_is_gone_is_made_anew(service: ServeService, client: WitnessClient) -> None:
+    """An operator who tidies the token up does not keep the next rotation from its key."""
+    (witness_id, *_) = witness_ids(service.address)
+    spare = propose_rotation(client, witness_id)
+    client.abort(spare.proposal_id)
+    body = decode(spare.documents[0].body)
+    assert isinstance(body, KeyAdd)
+    destroy_in_token(service, body.cka_id)
+    assert rotate(service.address, service.lead_key, witness_id).key_id != spare.key_id
+    assert [token.state for token in client.status().tokens] == ["ready"]
+
+
+def test_what_no_signature_could_bring_in_is_refused_at_once(quorum: WitnessClient) -> None:
+    """Nobody signs for an hour what the registry would not take: a second role, too many bytes, no change."""
+    registry = registry_of(quorum)
+    leads: list[JSONValue] = [
+        {"name": lead.name, "public_key": encode(lead.public_key.spki)} for lead in registry.leads
+    ]
+    key = next(iter(registry.keys.values()))
+
+    def with_lead(public_key: PublicKey) -> dict[str, JSONValue]:
+        return {"leads": [*leads, {"name": "x", "public_key": encode(public_key.spki)}], "threshold": "2"}
+
+    streams: list[JSONValue] = [f"stream {number}" for number in range(5000)]
+    cases: list[tuple[str, dict[str, JSONValue]]] = [
+        ("leads", with_lead(key.public_key)),
+        ("leads", with_lead(registry.logs.statements.public_key)),
+        ("leads", {"leads": leads, "threshold": "2"}),
+        ("add-witness", {"streams": streams, "algorithm": "", "reason": "many", "token_serial": ""}),
+        (
+            "compromise",
+            {**compromise_arguments(quorum, key.key_id), "suspected_since": "2999-01-01T00:00:00.000000Z"},
+        ),
+    ]
+    for kind, arguments in cases:
+        assert refused(lambda: propose(quorum, kind, **arguments))[1] == "FIELD_INVALID", kind  # noqa: B023
+    assert quorum.proposals(ended=True) == []
+
+
 # -- saying no ------------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +449,30 @@ assert found
         check=True,
         timeout=30,
     )
+
+
+def test_a_destroyed_key_that_comes_back_ends_its_proposal(
+    quorum_service: ServeService, quorum: WitnessClient, leads: Leads
+) -> None:
+    """With the quorum there and the key in its token again, nothing is recorded, and nothing is held up."""
+    (witness_id, other) = witness_ids(quorum.address)
+    rotation = propose_rotation(quorum, witness_id)
+    approve(quorum, leads[0], rotation)
+    assert approve(quorum, leads[1], rotation).state == "done"
+    backup, token = quorum_service.folder / "backup", quorum_service.folder / "token"
+    shutil.copytree(token, backup)
+    destroy_in_token(quorum_service, registry_of(quorum).keys[rotation.replaces].cka_id)
+    proposal = propose(quorum, "destroyed", key_id=rotation.replaces)
+    approve(quorum, leads[0], proposal)
+    assert quorum_service.stop() == 0
+    shutil.rmtree(token)
+    backup.rename(token)
+    with WitnessClient(quorum_service.start().address) as client:
+        ended = approve(client, leads[1], proposal)
+        assert ended.state == "overtaken"
+        assert "in its token again" in ended.note
+        assert keys_of(client)[rotation.replaces].state == "closed"
+        assert propose_rotation(client, other).state == "open"
 
 
 # -- retire ---------------------------------------------------------------------------------------------------------
@@ -574,6 +682,65 @@ def test_case_47_two_replicas_approve_at_once(quorum_service: ServeService, lead
             assert registry_of(there).size == registry_of(here).size
     finally:
         replica.clean()
+
+
+def test_who_leads_is_asked_anew_on_every_instance(
+    quorum_service: ServeService, quorum: WitnessClient, leads: Leads, tmp_path: Path
+) -> None:
+    """Right after a change of leads another instance refuses the one who left, and takes the one who came."""
+    registry = registry_of(quorum)
+    (key_id, *_) = registry.keys
+    gone = LeadKey.load(leads[0]).public_key.key_id
+    dora = LeadKey.create(tmp_path / "dora.pem", name="dora").public_key
+    named = [(it.name, it.public_key) for it in registry.leads if it.public_key.key_id != gone] + [("dora", dora)]
+    asked: list[JSONValue] = [{"name": name, "public_key": encode(public_key.spki)} for name, public_key in named]
+    replica = quorum_service.replica()
+    try:
+        replica.start()
+        stop(quorum, leads[0], key_id)
+        resumption = propose(quorum, "resume", key_id=key_id, reason="back")
+        change = propose(quorum, "leads", leads=asked, threshold="2")
+        with WitnessClient(replica.address) as there:
+            for lead in (leads[1], leads[2], tmp_path / "dora.pem"):
+                done = approve(quorum, lead, change)
+            assert done.state == "done"
+            assert refused(lambda: approve(there, leads[0], resumption))[1] == "NOT_A_LEAD"
+            assert approve(there, tmp_path / "dora.pem", resumption).missing == 1
+    finally:
+        replica.clean()
+
+
+def test_case_10_approvals_put_into_the_database(
+    quorum_service: ServeService, quorum: WitnessClient, leads: Leads
+) -> None:
+    """Rows that say that leads have signed are no signatures: neither a resumption nor a record comes of them."""
+    (key_id, *_) = keys_of(quorum)
+    stop(quorum, leads[0], key_id)
+    resumption = propose(quorum, "resume", key_id=key_id, reason="back")
+    rotation = propose_rotation(quorum, witness_ids(quorum.address)[1])
+    size = quorum.keys().registry_size
+    with quorum_service.superuser() as administrator:
+        for proposal in (resumption, rotation):
+            for lead in leads[:2]:
+                for position in range(len(proposal.documents)):
+                    administrator.execute(
+                        "INSERT INTO witness.approvals (proposal_id, lead_key_id, position, signature)"
+                        " VALUES (%s, %s, %s, %s)",
+                        (
+                            proposal.proposal_id,
+                            bytes.fromhex(LeadKey.load(lead).public_key.key_id),
+                            position,
+                            b"x" * 64,
+                        ),
+                    )
+    assert quorum_service.stop() == 0
+    with WitnessClient(quorum_service.start().address) as client:
+        # The third lead's signatures are good, and still the only ones.
+        for proposal in (resumption, rotation):
+            answered = approve(client, leads[2], proposal)
+            assert (answered.state, len(answered.approved_by), answered.missing) == ("open", 1, 1)
+        assert keys_of(client)[key_id].state == "stopped"
+        assert client.keys().registry_size == size
 
 
 def test_the_store_keeps_what_was_proposed(quorum: WitnessClient, leads: Leads) -> None:

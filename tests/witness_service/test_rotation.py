@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 import threading
 import uuid
 from collections import Counter
@@ -12,11 +14,13 @@ from typing import Self
 
 import pytest
 
+from key_registry.bundle import Bundle
+from key_registry.replay import Registry
 from key_registry.statement import Statement
-from tests.fix_service import ServeService, until
+from tests.fix_service import ServeService, copy_token, until
 from tests.witness_service.chain import Chain, batches
 from tests.witness_service.judging import check_log, check_stored, codes, stored
-from tests.witness_service.rotating import approve, propose_rotation, rotate, signatures, witness_ids
+from tests.witness_service.rotating import approve, propose_rotation, rotate, signatures, stop, witness_ids
 from witness_service.event import Attested, Event
 from witness_service.lead_key import LeadKey
 from witness_service.orders import STOP_TYPE
@@ -430,3 +434,32 @@ def waits_for_a_lock(service: ServeService) -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ).fetchone()
         return row is not None and row[0] > 0
+
+
+def test_a_key_that_one_replica_lacks(service: ServeService) -> None:
+    """A rotation whose key does not reach a replica's token takes one witness from it, not the service, nor a stop."""
+    replica = service.replica()
+    replica.configuration = copy.deepcopy(service.configuration)
+    token = copy_token(service.folder / "token", replica.folder / "token")
+    replica.configuration["tokens"][0] |= {"pin_file": token.pin_file, "environment": dict(token.environment)}
+    chain = Chain()
+    try:
+        service.start()
+        with WitnessClient(service.address) as here, WitnessClient(replica.start().address) as there:
+            list(there.sign_stream([chain.events(0, 5)]))
+            new = rotate(service.address, service.lead_key, witness_ids(service.address)[0]).key_id
+            by = [there.sign(chain.event(number))[0].key_id for number in range(5, 25)]
+            assert len(set(by)) == 2
+            assert new not in by
+            assert new in [here.sign(chain.event(number))[0].key_id for number in range(25, 60)]
+            assert Registry.replay(Bundle.from_json(there.bundle()).records, registry_id=service.registry_id)
+            assert "a key that signs is not in its token" in replica.said()
+            for file in (service.folder / "token").rglob("*"):
+                if file.suffix in (".object", ".lock") or file.name == "generation":
+                    shutil.copy(file, replica.folder / file.relative_to(service.folder))
+            until(lambda: "a missing key is there now" in replica.said())
+            assert new in [there.sign(chain.event(number))[0].key_id for number in range(60, 95)]
+            stop(there, service.lead_key, new)
+            assert key_of(here, new).state == "stopped"
+    finally:
+        replica.clean()

@@ -10,7 +10,7 @@ from key_registry import base64_strict, record
 from key_registry.canonical_json import JSONValue
 from key_registry.checkpoint import open_checkpoint
 from key_registry.dsse import Envelope
-from key_registry.errors import FormatError, SignatureError, UnsupportedAlgorithm
+from key_registry.errors import FormatError, RecordError, SignatureError, UnsupportedAlgorithm
 from key_registry.public_key import PublicKey
 from key_registry.record import (
     RECORD_TYPE,
@@ -27,6 +27,7 @@ from key_registry.record import (
     previous_hash,
 )
 from key_registry.replay import KeyVersion, Registry
+from key_registry.rules.roles import check_roles
 from witness_service.orders import ProposalRequest, ResumeOrder
 
 if TYPE_CHECKING:
@@ -79,12 +80,15 @@ def check_proposal(
     if request.kind != proposal.kind or tuple(map(type, bodies)) != SHAPES.get(request.kind):
         expected = ", ".join(shape.__name__ for shape in SHAPES.get(request.kind, ()))
         raise BadProposal(f"documents: expected {expected or 'a known kind'}, got others")
+    if proposal.proposal_id and request.proposal_id != proposal.proposal_id:  # a dry run has none
+        raise BadProposal(f"proposal id: expected {proposal.proposal_id}, got a request for {request.proposal_id}")
     if request.registry_id != registry.registry_id:
         raise BadProposal(f"registry id: expected {registry.registry_id}, got {request.registry_id}")
     _check_places(proposal.documents, bodies, registry)
     try:
         _Check(registry, request.arguments).run(request.kind, bodies)
-    except (FormatError, SignatureError, KeyError, TypeError) as error:
+        _check_roles(bodies, registry)
+    except (FormatError, RecordError, SignatureError, KeyError, TypeError) as error:
         raise BadProposal(f"document: {error}") from error
     if lead is not None:
         _check_lead(lead, bodies, registry)
@@ -97,6 +101,13 @@ def _read(document: ListedDocument) -> Body:
     if document.payload_type != RECORD_TYPE:
         raise BadProposal("payload type: expected that of a record or of an order, got another")
     return record.decode(document.body)
+
+
+def _check_roles(bodies: Sequence[Body], registry: Registry) -> None:
+    """Require that no key gets a second role: the registry would not take the record, however many sign it."""
+    for body in bodies:
+        if not isinstance(body, ResumeOrder):
+            check_roles(registry, body)
 
 
 def _check_lead(lead: PublicKey, bodies: Sequence[Body], registry: Registry) -> None:
@@ -161,7 +172,8 @@ class _Check:
         _same("old key", opening.close, None)
 
     def _new_key(self, key_add: KeyAdd, opening: Rotate) -> None:
-        if self._registry.role_of(key_add.key_id) is not None and key_add.key_id not in self._registry.keys:
+        known = self._registry.role_of(key_add.key_id) is not None
+        if known and (key_add.seq >= self._registry.size or key_add.key_id not in self._registry.keys):
             raise BadProposal("key id: expected a key that is new to the registry, got one that has another role")
         _same("opened key", opening.open, key_add.key_id)
         _same("witness", opening.witness_id, key_add.witness_id)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ProposalId = Annotated[
     str,
-    typer.Argument(metavar="[PROPOSAL_ID]", help="Proposal; the start of its id will do, and none if only one runs."),
+    typer.Argument(metavar="PROPOSAL_ID", help="Proposal; the start of its id will do, and none if only one runs."),
 ]
 
 
@@ -117,7 +117,7 @@ def abort(
     state: State = None,
     as_json: Json = False,
 ) -> None:
-    """End a proposal that has not reached its quorum; a key made for it is never used.
+    """End a proposal that has not reached its quorum; a key made for it is kept for the next one.
 
     \b
     Example:
@@ -134,7 +134,10 @@ def abort(
 def find_proposal(client: WitnessClient, text: str) -> ListedProposal:
     """Return the proposal whose id starts with text, or the only one that runs; raises Finding."""
     if len(text) == 36:
-        return client.proposal(text)
+        found_by_id = client.proposal(text)
+        if found_by_id.proposal_id != text:
+            raise Finding("CHECK_FAILED", f"expected proposal {text}, got {found_by_id.proposal_id}")
+        return found_by_id
     listed = client.proposals(ended=bool(text))
     found = [proposal for proposal in listed if proposal.proposal_id.startswith(text)]
     if len(found) == 1:

@@ -146,7 +146,7 @@ def write_keys(keys: Iterable[ListedKey]) -> None:
             printable(key.witness_id.removeprefix("WITNESS:")[:8]),
             printable(key.key_id[:16]),
             printable(key.algorithm),
-            Text(key.state, style=STYLES.get(key.state, "yellow")),
+            Text(printable(key.state), style=STYLES.get(key.state, "yellow")),
             positions(key),
             "" if key.signed_count is None else f"{key.signed_count:,}",
             printable(key.added_at[:19]),

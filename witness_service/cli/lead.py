@@ -10,7 +10,7 @@ import typer
 
 from witness_service.cli.failure import Finding, InputProblem, command
 from witness_service.cli.files import write_file
-from witness_service.cli.lead_option import LeadWhere, PassphraseFile, lead_opened
+from witness_service.cli.lead_option import LeadWhere, PassphraseFile, forbid_core_dumps, lead_opened
 from witness_service.cli.output import write_facts, write_json
 from witness_service.cli.where import Json
 
@@ -46,6 +46,7 @@ def keygen(
     if unencrypted and passphrase_file:
         raise typer.BadParameter("expected --passphrase-file or --unencrypted, got both", param_hint="--unencrypted")
     public = out.with_suffix(".pub")
+    forbid_core_dumps()
     try:
         if name:
             check_lead_name(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ PassphraseFile = Annotated[
 ]
 
 
+def forbid_core_dumps() -> None:
+    """Keep a lead's key out of the file that a crash of this process would leave; for good."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 @contextmanager
 def lead_opened(
     where: str | Path | None, passphrase_file: Path | None = None, *, remarks: bool = False
@@ -47,6 +53,7 @@ def lead_opened(
 
     if where is None:
         raise typer.BadParameter("expected --lead FILE or --lead pkcs11:..., got none", param_hint="--lead")
+    forbid_core_dumps()
     try:
         with open_lead(where, passphrase_file=passphrase_file) as lead:
             for remark in lead.remarks if remarks else ():

@@ -69,8 +69,9 @@ def write_facts(title: str, facts: Mapping[str, object]) -> None:
 
     out = console()
     out.print(Text(printable(title), style="bold"), soft_wrap=True)
-    width = max(map(len, facts), default=0)
-    for name, value in facts.items():
+    named = [(printable(name), value) for name, value in facts.items()]
+    width = max((len(name) for name, _ in named), default=0)
+    for name, value in named:
         line = Text(f"  {name:<{width}}  ", style="dim")
         line.append(Text(printable(str(value)), style="not dim"))
         out.print(line, soft_wrap=True)

@@ -46,9 +46,9 @@ def list_proposals(
         table.add_column(name, no_wrap=name != "note")
     for proposal in found:
         table.add_row(
-            proposal.proposal_id,
+            printable(proposal.proposal_id),
             printable(proposal.kind),
-            proposal.state,
+            printable(proposal.state),
             str(len(proposal.approved_by)),
             str(proposal.missing) if proposal.state == "open" else "",
             printable(proposal.created_at[:19]),

@@ -20,6 +20,7 @@ from witness_service.cli.where import Address, Json, RegistryId, State, Where, f
 if TYPE_CHECKING:
     from key_registry.canonical_json import JSONValue
     from key_registry.replay import Registry
+    from witness_service.orders import ProposalRequest
     from witness_service.wire.client import WitnessClient
 
 Key = Annotated[str, typer.Argument(metavar="KEY_ID", help="Key; the start of its id will do.", show_default=False)]
@@ -327,7 +328,7 @@ def _propose(
         registry = change.replay(client, pinned)
         request = change.new_request(pinned, kind, arguments(registry))
         if dry_run:
-            _write_draft(client, registry, request.encode(), with_bytes=with_bytes, as_json=as_json)
+            _write_draft(client, registry, request, with_bytes=with_bytes, as_json=as_json)
             return
         if lead is None:
             approval = change.proposed(client, pinned, request)
@@ -341,10 +342,12 @@ def _propose(
     write_line(f"approve it with: witness keys approve {approval.proposal.proposal_id} --lead FILE")
 
 
-def _write_draft(client: WitnessClient, registry: Registry, request: bytes, *, with_bytes: bool, as_json: bool) -> None:
+def _write_draft(
+    client: WitnessClient, registry: Registry, request: ProposalRequest, *, with_bytes: bool, as_json: bool
+) -> None:
     """Show what would be proposed; what needs a key made first is shown without its documents."""
-    draft = client.propose(request, dry_run=True)
-    approval = change.checked(draft, registry) if draft.documents else None
+    draft = client.propose(request.encode(), dry_run=True)
+    approval = change.checked(draft, registry, asked=request) if draft.documents else None
     if as_json:
         write_json({"dry_run": True, **change.proposal_object(draft, approval)})
     elif approval is not None:

@@ -94,7 +94,10 @@ def _joined(client: WitnessClient, registry: Registry, witness_id: str) -> Appro
     """Return the rotation of this witness that waits, checked; for another one the service refuses a new one."""
     for proposal in client.proposals():
         if (proposal.kind, proposal.witness_id) == ("rotate", witness_id):
-            return change.checked(proposal, registry)
+            approval = change.checked(proposal, registry)
+            if approval.request.arguments["witness_id"] != witness_id:
+                raise Finding("BAD_PROPOSAL", f"not signed: expected a rotation of {witness_id}, got one of another")
+            return approval
     return None
 
 

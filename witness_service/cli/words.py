@@ -36,15 +36,18 @@ def change_words(approval: Approval) -> Words:
         "kind": proposal.kind,
         "registry": approval.registry.registry_id,
         "asked for": approval.request.created_at,
+    }
+    rejections = (f"{_lead_name(lead, names)} ({why})" for lead, why in proposal.rejected_by.items())
+    said = {
         "proposed by": _lead_name(proposal.proposer, names) if proposal.proposer else "an operator",
         "signed by": ", ".join(_lead_name(it, names) for it in proposal.approved_by) or "nobody yet",
-        "rejected by": ", ".join(f"{_lead_name(it, names)} ({why})" for it, why in proposal.rejected_by.items()),
+        "rejected by": ", ".join(rejections),
         "still needed": f"{proposal.missing}, of a quorum of {proposal.threshold}" if proposal.threshold else "",
         "until": proposal.expires_at,
-        **{f"service says, {name.replace('_', ' ')}": value for name, value in proposal.facts.items()},
+        **{name.replace("_", " "): value for name, value in proposal.facts.items()},
         "note": proposal.note,
     }
-    return {name: value for name, value in words.items() if value}
+    return words | {f"service says, {name}": value for name, value in said.items() if value}
 
 
 def document_words(body: Body, approval: Approval) -> Words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from key_registry.canonical_json import JSONValue
 from key_registry.record import Compromise
@@ -11,6 +12,9 @@ from key_registry.statement import check_name, check_time, read_number, read_obj
 from witness_service import cut
 from witness_service.proposal_kinds.draft import Draft, Drafting, record_document
 from witness_service.refusal import Code, Reason, Refused, invalid
+
+SKEW = timedelta(minutes=5)
+"""How far the clock of a lead who suspects something now may be ahead of the service's."""
 
 
 async def compromise(drafting: Drafting, arguments: Mapping[str, JSONValue]) -> Draft:
@@ -23,6 +27,8 @@ async def compromise(drafting: Drafting, arguments: Mapping[str, JSONValue]) -> 
     suspected_since = read_optional_text("suspected_since", asked)
     if suspected_since is not None:
         check_time("suspected_since", suspected_since)
+        if drafting.is_to_come(suspected_since, skew=SKEW):
+            raise invalid("suspected_since", "suspected_since: expected a time that is past, got one to come")
     key = drafting.key(asked)
     chosen = await cut.choose(
         drafting.store,

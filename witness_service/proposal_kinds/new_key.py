@@ -125,15 +125,15 @@ class _Made:
 
     async def draft(self, draft: Draft, closing: KeyVersion | None) -> Draft:
         """Make the key and return the draft with both records, each signed by the key."""
-        custody = self._drafting.custody
         try:
-            made = await custody.generate(self._algorithm, "witness", self._token_serial)
-            public_key = PublicKey.from_spki(made.public_key)
-            await custody.hold(public_key, made.cka_id, self._token_serial)
+            public_key, made = await self._drafting.new_keys.make(
+                self._drafting.registry, self._algorithm, "witness", self._token_serial
+            )
         except HsmError as error:
             raise refusal_of(error) from error
         count = None if closing is None else await self._drafting.store.signed_count(closing.key_id)
-        _, checkpoint = await self._drafting.seal.checkpoint()
+        drafting = self._drafting
+        _, checkpoint = await (drafting.checkpoint() if closing is None else drafting.closing_checkpoint())
         key_add = self._key_add(public_key, made)
         opening = Rotate(
             **self._drafting.link(key_add, key_add.encode()),

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hsm import HsmError
+from hsm import Algorithm, HsmError
 from key_registry.canonical_json import JSONValue
 from key_registry.checkpoint import Checkpoint
 from key_registry.policy import Policy
 from key_registry.record import LogKey, Logs, PolicyChange
 from key_registry.record.fields import read_list, read_optional_text
 from key_registry.statement import read_object, read_text
+from key_registry.store import SealTransaction
 from witness_service.custody import refusal_of
-from witness_service.founding import make_log_key
 from witness_service.proposal_kinds.draft import Draft, Drafting, record_document
 from witness_service.refusal import invalid
 
@@ -53,26 +53,29 @@ async def policy(drafting: Drafting, arguments: Mapping[str, JSONValue]) -> Draf
             await _renewed(drafting, logs.statements, token_serial) if "statements" in renewed else logs.statements
         ),
     )
+    sealing = None
     if "statements" in renewed:
-        checkpoint = await _first_checkpoint(drafting, changed.statements)
+        sealing = await drafting.stack.enter_async_context(drafting.store.sealing())
+        checkpoint = await _first_checkpoint(drafting, sealing, changed.statements)
     else:
-        _, checkpoint = await drafting.seal.checkpoint()
+        _, checkpoint = await drafting.checkpoint()
     record = PolicyChange(**drafting.link(), policy=text, logs=changed, checkpoint=checkpoint)
-    return Draft((record_document(record.encode()),), seq=record.seq)
+    return Draft((record_document(record.encode()),), seq=record.seq, sealing=sealing)
 
 
 async def _renewed(drafting: Drafting, log: LogKey, token_serial: str) -> LogKey:
     try:
-        made = await make_log_key(drafting.custody, log.origin, token_serial or log.token_serial)
-        await drafting.custody.hold(made.public_key, made.cka_id, made.token_serial)
+        serial = token_serial or log.token_serial
+        public_key, made = await drafting.new_keys.make(
+            drafting.registry, Algorithm.ED25519, "log", serial, purpose=log.origin
+        )
     except HsmError as error:
         raise refusal_of(error) from error
-    return made
+    return LogKey(log.origin, public_key, made.cka_id, serial)
 
 
-async def _first_checkpoint(drafting: Drafting, key: LogKey) -> bytes:
-    """Return the new key's checkpoint of the log as it is, and keep the log from growing until the proposal stands."""
-    sealing = await drafting.stack.enter_async_context(drafting.store.sealing())
+async def _first_checkpoint(drafting: Drafting, sealing: SealTransaction, key: LogKey) -> bytes:
+    """Return the new key's checkpoint of the log as it is and stays until the proposal stands."""
     checkpoint = Checkpoint(key.origin, sealing.head.size, sealing.head.root)
     signature = await drafting.custody.sign_one(key.public_key.key_id, checkpoint.text().encode())
     return checkpoint.signed(signature, key.public_key)

@@ -37,7 +37,7 @@ async def retire(drafting: Drafting, arguments: Mapping[str, JSONValue]) -> Draf
             {"key_id": key.key_id, "unsealed": str(unsealed)},
         )
     count = await drafting.store.signed_count(key.key_id)
-    size, checkpoint = await drafting.seal.checkpoint()
+    size, checkpoint = await drafting.closing_checkpoint()
     record = Rotate(
         **drafting.link(),
         witness_id=key.witness_id,

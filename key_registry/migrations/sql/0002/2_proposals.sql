@@ -43,6 +43,8 @@ CREATE UNIQUE INDEX one_at_a_time ON witness.proposals ((true))
     WHERE state IN ('open', 'approved') AND kind NOT IN ('compromise', 'resume');
 CREATE UNIQUE INDEX one_for_a_key ON witness.proposals (kind, key_id)
     WHERE state IN ('open', 'approved') AND kind IN ('compromise', 'resume');
+CREATE INDEX unfinished ON witness.proposals (created_at, proposal_id) WHERE state IN ('open', 'approved');
+CREATE INDEX newest ON witness.proposals (created_at DESC, proposal_id);
 COMMENT ON TABLE witness.proposals IS
     'Changes that wait for the security leads. At most one is open or approved at a time, but for emergencies.';
 COMMENT ON COLUMN witness.proposals.key_id IS 'The key it is about; NULL when it makes a key, or is about none.';
