@@ -65,7 +65,7 @@ class State:
     def keep(self, origin: str, size: int, root: bytes) -> None:
         """Make a checkpoint the latest, durably."""
         entries = self._read() | {origin: {"size": size, "root": base64.b64encode(root).decode()}}
-        part = self._file.with_suffix(".part")
+        part = self._file.with_suffix(f".part{os.getpid()}")  # a test writes it too
         with open(part, "w") as file:
             file.write(json.dumps(entries))
             file.flush()

@@ -385,6 +385,8 @@ def many(folder: Folder, count: int) -> Path:
 def program(folder: Folder, *arguments: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """The real program in a process group of its own, ended whatever happens."""
     command = [sys.executable, "-m", "key_registry.verify", *folder.arguments(*arguments)]
+    # Where the tests run in the background SIGINT may be ignored, which a program inherits; a handler it does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "", **options.pop("environment", {})}
     process = subprocess.Popen(command, text=True, env=environment, start_new_session=True, **options)
     try:

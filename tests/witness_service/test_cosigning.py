@@ -145,16 +145,19 @@ def test_misbehaviour(service: ServeService, cosigners: list[RunningCosigner]) -
         verdict = judged(service, chain, sequence, wait=WAIT)
         assert verdict.code is Code.VALID_KEY_ACTIVE, (how, verdict)
         assert bad.key_name not in lines_of(evidence(service, chain, sequence)), how
-        until(partial(has_problem, service, bad, said), seconds=60)  # it is let alone for longer each time
+        wait_for_problem(service, bad, how, said)
     assert status(service).contradictions == ()
     assert latest_line(service, bad) is None
     bad.misbehave(None)
     until(lambda: cosigner_status(service, bad).problem == "")
 
 
-def has_problem(service: ServeService, cosigner: RunningCosigner, said: str) -> bool:
-    """Tell whether the status says this of a cosigner."""
-    return said in cosigner_status(service, cosigner).problem
+def wait_for_problem(service: ServeService, cosigner: RunningCosigner, how: str, said: str) -> None:
+    """Wait until the status says this of a cosigner, which is let alone for longer each time."""
+    deadline = time.monotonic() + 30
+    while said not in (problem := cosigner_status(service, cosigner).problem):
+        assert time.monotonic() < deadline, (how, problem, cosigner.requests()[-3:], service.said()[-3000:])
+        time.sleep(0.05)
 
 
 def latest_line(service: ServeService, cosigner: RunningCosigner) -> int | None:

@@ -144,9 +144,10 @@ class Cosigning:
     async def _is_cosigned(self, leaves: int) -> bool:
         if not self._view.current.policy.asks_cosigners:
             return True
-        if leaves == 0:
-            return await self._handing_out.is_registry_cosigned()
-        return (await self._handing_out.over(leaves)).counts
+        # Leaves from before the policy need no cosigner, but the bundle that judges them does.
+        if not await self._handing_out.is_registry_cosigned():
+            return False
+        return leaves == 0 or (await self._handing_out.over(leaves)).counts
 
     async def cosign(self, log_name: str, checkpoint: bytes, timeout: float) -> bytes:
         """Return a stored checkpoint with the cosignatures that can be had within timeout seconds.
